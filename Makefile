@@ -1,0 +1,83 @@
+# Every target sets up what it needs, once: a machine with Python 3.11, pip and make is enough.
+PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- set-up: a stamp for each set of packages, renewed when pyproject.toml changes ---
+
+# Some systems ship venv without its pip; then the pip outside installs one inside.
+$(BIN)/python:
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.cpu: pyproject.toml | $(BIN)/python
+	@echo 'Installing the runtimes into $(VENV): a minute or two, once.'
+	@$(PIP) install --quiet --editable '.[cpu,demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.cpu
+	@echo 'Installing PyTorch and the tools into $(VENV): a minute or two, once.'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,torch,dev]'
+	@touch $@
+
+$(VENV)/.zoo: pyproject.toml $(VENV)/.dev
+	@echo 'Installing what the models are made with into $(VENV), once.'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,zoo,dev]'
+	@touch $@
+
+# --- the two commands ---
+
+.PHONY: demo test
+demo: $(VENV)/.cpu  ## build, publish, serve and query a real model
+	$(BIN)/tailorbird demo
+
+test: $(VENV)/.dev  ## run the tests (ARGS= goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+# --- the checks ---
+
+.PHONY: check lint types floors sizes kill
+check: lint types floors sizes test  ## all that CI checks
+
+lint: $(VENV)/.dev  ## formatting and ruff's rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+floors: $(VENV)/.dev  ## imports go down only
+	$(BIN)/lint-imports
+
+sizes: $(VENV)/.dev  ## lengths of modules and functions
+	$(BIN)/python -m pytest --quiet tests/project/test_sizes.py
+
+kill: $(VENV)/.dev  ## the heavy tests: kill loops, full disks
+	$(BIN)/python -m pytest -m heavy $(ARGS)
+
+# --- the rest ---
+
+.PHONY: format zoo bench clean
+format: $(VENV)/.dev  ## format the code and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+zoo: $(VENV)/.zoo  ## fetch the models of the benchmarks into the cache
+	$(BIN)/python -m bench.zoo
+
+bench: $(VENV)/.zoo  ## our engines against the runtimes' defaults
+	$(BIN)/python -m bench.engines $(ARGS)
+
+clean:  ## remove the environment and what builds left here
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

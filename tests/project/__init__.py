@@ -1,0 +1,1 @@
+"""Tests about the project: imports, sizes, documents, and the public names."""
