@@ -1,0 +1,201 @@
+"""What every backend is: a :class:`Backend` that compiles and opens, a :class:`Session` that runs.
+
+Public methods guard, wrap and check once, here; a backend writes the hooks whose names start with
+an underscore. Vendor exceptions stop at this border and become :class:`BackendError`.
+"""
+
+from __future__ import annotations
+
+import abc
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import msgspec
+import numpy as np
+
+from tailorbird.domain.candidate import Candidate, Option
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.signature import Signature, Tensors
+from tailorbird.domain.target import Target
+
+
+class Availability(msgspec.Struct, frozen=True):
+    """Whether a backend can be used here, and if not, why and what to install."""
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    install: str = ""
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a backend can do on this machine, as data: upper floors ask this, never a name."""
+
+    target: Target
+    precisions: tuple[Precision, ...]
+    format: EngineFormat
+    serves: bool = True
+    """False for a backend that is an oracle, not a choice."""
+    dynamic_shapes: bool = True
+    takes_threads: bool = True
+    needs_device_to_build: bool = False
+    portable: str = "same architecture and runtime version"
+    variants: tuple[dict[str, Option], ...] = ({},)
+    """Sets of runtime options worth trying as candidates of their own."""
+    oracle: dict[str, Option] | None = None
+    """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
+
+
+class Session(abc.ABC):
+    """One loaded engine. Not thread-safe: one session serves one thread at a time."""
+
+    def __init__(self, backend: str, candidate: Candidate, signature: Signature) -> None:
+        self._backend = backend
+        self._candidate = candidate
+        self._signature = signature
+        self._closed = False
+
+    @property
+    def signature(self) -> Signature:
+        """The source's signature; the candidate's profile narrows the shapes further."""
+        return self._signature
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run once.
+
+        Args:
+            inputs: every input by name, with the signature's dtypes and a shape inside the profile.
+
+        Returns:
+            Every output by name, owned by the caller.
+
+        Raises:
+            InputError: names, dtypes or shapes do not fit.
+            BackendError: the runtime failed, or the session is closed.
+        """
+        if self._closed:
+            raise BackendError("the session is closed", hint="open the engine again")
+        self._signature.check(inputs)
+        self._candidate.profile.check({name: array.shape for name, array in inputs.items()})
+        with vendor_border(self._backend, "run the engine"):
+            return self._run(inputs)
+
+    def executed_precision(self) -> dict[str, str]:
+        """Precision each layer really runs in, as the runtime itself reports it, by layer name.
+
+        Values are :class:`Precision` names, or another type's lower-case name (``int64``, ``bool``).
+        """
+        with vendor_border(self._backend, "report executed precision"):
+            return self._executed_precision()
+
+    def close(self) -> None:
+        """Release the engine; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def _run(self, inputs: Tensors) -> dict[str, Array]: ...
+
+    @abc.abstractmethod
+    def _executed_precision(self) -> dict[str, str]: ...
+
+    @abc.abstractmethod
+    def _close(self) -> None: ...
+
+    def _sample(self) -> dict[str, Array]:
+        """Zeros at the profile's opt shape: enough to make a runtime report, never to measure."""
+        shapes = self._candidate.profile.opt
+        return {spec.name: np.zeros(shapes[spec.name], spec.dtype.numpy) for spec in self._signature.inputs}
+
+
+class Backend(abc.ABC):
+    """One runtime on this machine."""
+
+    name: ClassVar[str]
+    install: ClassVar[str]
+
+    def probe(self) -> Availability:
+        """Whether the runtime works here; never raises."""
+        try:
+            return Availability(available=True, version=self._version())
+        except Exception as error:
+            return Availability(available=False, reason=f"{type(error).__name__}: {error}", install=self.install)
+
+    def capabilities(self) -> Capabilities:
+        """What it can do here; raises :class:`BackendUnavailable` when it cannot be used."""
+        found = self.probe()
+        if not found.available:
+            raise BackendUnavailable(f"{self.name} is not available", got=found.reason, hint=found.install)
+        with vendor_border(self.name, "report its capabilities"):
+            return self._capabilities()
+
+    def compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
+        """Write the engine's files into an empty directory.
+
+        Args:
+            model: a normalised ONNX file; weights inside, or beside it in one data file.
+            candidate: what to build; its profile is already checked against the signature.
+            workdir: an existing empty directory on a disk with room for the weights.
+
+        Raises:
+            BackendError: the runtime refused, with its own words.
+        """
+        with vendor_border(self.name, "compile the model"):
+            self._compile(model, candidate, workdir)
+
+    def open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
+        """Load an engine directory written by :meth:`compile` for the same candidate."""
+        with vendor_border(self.name, "open the engine"):
+            return self._open(engine, candidate, signature)
+
+    @abc.abstractmethod
+    def _version(self) -> str: ...
+
+    @abc.abstractmethod
+    def _capabilities(self) -> Capabilities: ...
+
+    @abc.abstractmethod
+    def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None: ...
+
+    @abc.abstractmethod
+    def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session: ...
+
+
+@contextmanager
+def vendor_border(backend: str, action: str) -> Iterator[None]:
+    """Turn whatever a vendor package raises into :class:`BackendError`, keeping its words."""
+    try:
+        yield
+    except TailorbirdError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # vendors raise classes of their own, some outside Exception
+        raise BackendError(f"{backend} could not {action}", got=_first_lines(error)) from error
+
+
+def copy_model(model: Path, workdir: Path, filename: str = "model.onnx") -> Path:
+    """Copy an ONNX file, and the data file beside it when there is one, into ``workdir``."""
+    data = model.with_name(model.name + ".data")
+    if data.exists():
+        shutil.copyfile(data, workdir / data.name)
+    return Path(shutil.copyfile(model, workdir / filename))
+
+
+def _first_lines(error: BaseException, limit: int = 600) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[:limit] + " …"

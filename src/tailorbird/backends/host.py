@@ -1,0 +1,65 @@
+"""The machine as probed: what enters targets, manifests and the doctor's report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def cpu_facts() -> dict[str, str]:
+    """Processor name, usable cores, memory and the instruction sets that decide which engine is fast."""
+    return {
+        "cpu": _cpu_name(),
+        "arch": cpu_arch(),
+        "cores": str(usable_cores()),
+        "isa": " ".join(sorted(_flags() & _DECISIVE)),
+        "memory_gib": f"{_memory_bytes() / 2**30:.1f}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def cpu_arch() -> str:
+    """The widest of amx, avx512, avx2 this CPU has, otherwise the machine's own name."""
+    flags = _flags()
+    for flag, arch in (("amx_tile", "amx"), ("avx512f", "avx512"), ("avx2", "avx2")):
+        if flag in flags:
+            return arch
+    return platform.machine().lower()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which in a container is fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+_DECISIVE = frozenset(
+    "avx2 fma avx_vnni avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8 asimddp bf16 i8mm sve".split()
+)
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _flags() -> frozenset[str]:
+    info = _cpuinfo()
+    return frozenset((info.get("flags") or info.get("Features") or "").split())
+
+
+def _cpu_name() -> str:
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0

@@ -1,0 +1,56 @@
+"""The reference backend: ONNX's own evaluator. Slow, plain, always there; an oracle, not a choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailorbird.backends.base import Backend, Capabilities, Session, copy_model
+from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.signature import Signature, Tensors
+from tailorbird.domain.target import Target
+
+
+class ReferenceSession(Session):
+    """Runs a graph node by node in numpy, in the types the graph names."""
+
+    def __init__(self, engine: Path, candidate: Candidate, signature: Signature) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        super().__init__(ReferenceBackend.name, candidate, signature)
+        self._evaluator = ReferenceEvaluator(str(engine / "model.onnx"))
+
+    def _run(self, inputs: Tensors) -> dict[str, Array]:
+        names = [spec.name for spec in self.signature.outputs]
+        return dict(zip(names, self._evaluator.run(names, dict(inputs)), strict=True))
+
+    def _executed_precision(self) -> dict[str, str]:
+        return {f"{i}:{node.op_type}": "fp32" for i, node in enumerate(self._evaluator.rt_nodes_)}
+
+    def _close(self) -> None:
+        del self._evaluator
+
+
+class ReferenceBackend(Backend):
+    """numpy, on any machine."""
+
+    name = "reference"
+    install = "pip install 'tailorbird[cpu]'"
+
+    def _version(self) -> str:
+        import onnx
+
+        return str(onnx.__version__)
+
+    def _capabilities(self) -> Capabilities:
+        onnx_file = EngineFormat(backend="onnxruntime", platform="onnxruntime_onnx", filename="model.onnx")
+        return Capabilities(target=Target("reference", "cpu", "any"), precisions=(Precision.FP32,),
+                            format=onnx_file, serves=False, takes_threads=False, portable="anywhere", oracle={})  # fmt: skip
+
+    def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
+        copy_model(model, workdir)
+
+    def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
+        return ReferenceSession(engine, candidate, signature)

@@ -1,0 +1,77 @@
+"""The manifest: everything needed to load, judge and reproduce one engine."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tailorbird.domain.budget import Budget, GateReport
+from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.errors import BundleError
+from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.outcome import Outcome
+from tailorbird.domain.signature import Signature
+
+SCHEMA = 1
+"""Version of the manifest's form; a reader refuses a larger one."""
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where the engine came from: source, passes, tools, device."""
+
+    source: str
+    source_digest: str
+    normalised_digest: str
+    passes: tuple[str, ...]
+    versions: dict[str, str]
+    device: dict[str, str]
+    created: str
+    """UTC, ISO 8601."""
+
+
+class EngineFormat(msgspec.Struct, frozen=True):
+    """What other servers call this kind of engine: Triton's backend name and platform string."""
+
+    backend: str
+    platform: str
+    filename: str
+    """The file that is opened, under Triton's default name."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine of one model. ``decode(encode(manifest)) == manifest``."""
+
+    schema: int = SCHEMA
+    model: str
+    candidate: Candidate
+    format: EngineFormat
+    signature: Signature
+    files: dict[str, str]
+    """Digest of every file of the version but the manifest itself, by path relative to the version."""
+    executed: dict[str, int]
+    """Layers by precision, as the runtime reports it."""
+    latency: tuple[LatencyRow, ...]
+    gate: GateReport
+    budget: Budget
+    outcomes: tuple[Outcome, ...]
+    provenance: Provenance
+
+
+class _Header(msgspec.Struct):
+    schema: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest; raises :class:`BundleError` for a newer schema or anything malformed."""
+    try:
+        schema = msgspec.json.decode(data, type=_Header).schema
+        if schema > SCHEMA:
+            raise BundleError("the manifest's schema is newer than this Tailorbird", got=schema, expected=SCHEMA,
+                              hint="upgrade Tailorbird: pip install --upgrade tailorbird")  # fmt: skip
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BundleError("the manifest cannot be read", got=error, hint="restore the bundle from its source") from None
