@@ -1,0 +1,50 @@
+"""The build log: one JSON object a line, in the order things happened.
+
+Every line has ``event`` (below), ``at`` (seconds since the build began) and the event's own fields:
+
+======================  ==================================================================
+started                 source, config, versions, device
+normalised              passes, notes, signature
+cases                   place, sets, real (whether they are the user's data)
+reference               oracle, cross_check
+candidates              names
+tried                   candidate, status, reason, median (ms), seconds
+round                   number, medians (ms by candidate)
+chosen                  candidate, reason
+finished                seconds
+======================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+Observer = Callable[[dict[str, Any]], None]
+"""Receives each event as it happens: progress bars, plain lines, tests."""
+
+
+class BuildLog:
+    """Appends events to a file and shows them to observers."""
+
+    def __init__(self, path: Path, *observers: Observer) -> None:
+        self._path = path
+        self._observers = observers
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the build began."""
+        return time.monotonic() - self._start
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event; ``fields`` are plain data or msgspec structs."""
+        line = {"event": event, "at": round(self.seconds, 3), **fields}
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")
+        for observer in self._observers:
+            observer(line)

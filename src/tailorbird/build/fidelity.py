@@ -1,0 +1,92 @@
+"""How close two sets of outputs are: the numbers the gate judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tailorbird.domain.budget import Budget, Check
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.signature import Tensors
+
+CAP_DB = 300.0
+"""Stands for 'equal': doubles resolve about 313 dB, and JSON has no infinity."""
+
+
+def snr_db(reference: Array, output: Array) -> float:
+    """10 log10(sum(ref^2) / sum((ref - out)^2)) in dB over finite elements, between -300 and 300."""
+    ref, out = _finite_pair(reference, output)
+    signal, noise = float(np.dot(ref, ref)), float(np.dot(ref - out, ref - out))
+    if noise == 0.0:
+        return CAP_DB
+    return max(-CAP_DB, min(CAP_DB, 10 * np.log10(signal / noise))) if signal > 0.0 else -CAP_DB
+
+
+def cosine(reference: Array, output: Array) -> float:
+    """Cosine of the angle between two flattened arrays; 1.0 when both are zero."""
+    ref, out = _finite_pair(reference, output)
+    norms = float(np.linalg.norm(ref) * np.linalg.norm(out))
+    if norms == 0.0:
+        return 1.0 if not (ref.any() or out.any()) else 0.0
+    return float(np.dot(ref, out)) / norms
+
+
+def top1_agreement(reference: Array, output: Array) -> float:
+    """Share of rows whose largest element is at the same index. Arrays are ``[rows, classes]``."""
+    return float(np.mean(reference.argmax(-1) == output.argmax(-1)))
+
+
+def is_class_like(reference: Array) -> bool:
+    """Whether an output is a distribution over classes: ``[rows, classes]``, each row >= 0 and summing to 1."""
+    if reference.ndim != 2 or reference.shape[1] < 2 or reference.dtype.kind != "f":
+        return False
+    return bool((reference >= 0).all() and np.allclose(reference.sum(-1), 1.0, atol=1e-3))
+
+
+def compare(references: Tensors, outputs: Tensors, budget: Budget, where: str, judge_top1: bool) -> Iterator[Check]:
+    """Every fidelity rule, for every output of one run.
+
+    Args:
+        references: outputs of the source, FP32.
+        outputs: outputs of the engine for the same inputs.
+        budget: the least allowed fidelity.
+        where: place and output enter the checks' ``where``.
+        judge_top1: whether the inputs are the user's data, so that a class means something.
+    """
+    for name, reference in references.items():
+        spot = f"{where}, {name}"
+        if name not in outputs:
+            yield Check("output", False, spot, "missing", "present")
+            continue
+        output = outputs[name]
+        form = Check("dtype and shape", _form(output) == _form(reference), spot, _form(output), _form(reference))
+        yield form
+        if form.passed:
+            yield from _compare_one(reference, output, budget, spot, judge_top1)
+
+
+def _compare_one(reference: Array, output: Array, budget: Budget, spot: str, judge_top1: bool) -> Iterator[Check]:
+    if reference.dtype.kind != "f":
+        equal = float(np.mean(reference == output)) if reference.size else 1.0
+        yield Check("equal elements", equal >= budget.top1, spot, equal, budget.top1)
+        return
+    strange = int(np.sum(~np.isfinite(output) & np.isfinite(reference)))
+    yield Check("NaN or Inf", strange == 0, spot, float(strange), 0.0)
+    if strange == 0:
+        ratio, angle = snr_db(reference, output), cosine(reference, output)
+        yield Check("snr_db", ratio >= budget.snr_db, spot, ratio, budget.snr_db)
+        yield Check("cosine", angle >= budget.cosine, spot, angle, budget.cosine)
+        if judge_top1 and is_class_like(reference):
+            agreement = top1_agreement(reference, output)
+            yield Check("top1", agreement >= budget.top1, spot, agreement, budget.top1)
+
+
+def _form(array: Array) -> str:
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def _finite_pair(reference: Array, output: Array) -> tuple[Array, Array]:
+    ref, out = reference.ravel().astype(np.float64), output.ravel().astype(np.float64)
+    finite = np.isfinite(ref) & np.isfinite(out)
+    return ref[finite], out[finite]

@@ -1,0 +1,117 @@
+"""The gate: the exact engine, at every place it will serve, against the FP32 source. Fails closed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from tailorbird.build.fidelity import compare, snr_db
+from tailorbird.build.places import Place
+from tailorbird.domain.budget import Budget, Check, GateReport
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.signature import Tensors
+
+Run = Callable[[Tensors], dict[str, Array]]
+
+_FLOATS = frozenset({"fp64", "fp32", "fp16", "bf16", "int8"})
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Inputs at one place, and what the source answers to them; both are ``.npz`` files."""
+
+    place: Place
+    inputs: str
+    outputs: str
+    real: bool
+    """Whether the inputs are the user's data."""
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A loaded case."""
+
+    case: Case
+    inputs: dict[str, Array]
+    references: dict[str, Array]
+
+
+def judge(run: Run, trials: Sequence[Trial], budget: Budget, precision: Precision, executed: dict[str, str],
+          min_rows: int | None) -> GateReport:  # fmt: skip
+    """Every check of one engine.
+
+    Args:
+        run: runs the engine.
+        trials: at least one case for every place of the profile.
+        budget: the least allowed fidelity.
+        precision: what the candidate asked for.
+        executed: precision of each layer, from the runtime.
+        min_rows: the fewest rows the engine takes, or None when the model has no batch dim.
+    """
+    checks = [executed_check(precision, executed)]
+    for trial in trials:
+        where = f"{trial.case.place.edge} {_rows(trial.case.place)}"
+        outputs = run(trial.inputs)
+        checks += compare(trial.references, outputs, budget, where, trial.case.real)
+        checks += row_checks(run, trial, outputs, precision, min_rows, where)
+    return GateReport(tuple(checks) if trials else ())
+
+
+def executed_check(asked: Precision, executed: dict[str, str]) -> Check:
+    """Asked for a lower precision and running none of it, or the other way round, is a failure."""
+    counts = Counter(kind for kind in executed.values() if kind in _FLOATS)
+    text = " ".join(f"{kind} x{count}" for kind, count in counts.most_common()) or "nothing reported"
+    lower = {kind for kind in counts if kind not in ("fp64", Precision.FP32)}
+    held = counts[asked] > 0 and (asked is not Precision.FP32 or not lower)
+    return Check("executed precision", held, "all layers", text, asked.value)
+
+
+def row_checks(run: Run, trial: Trial, outputs: Tensors, precision: Precision, min_rows: int | None,
+               where: str) -> Iterator[Check]:  # fmt: skip
+    """The same row gives the same answer alone, elsewhere in the batch, beside others, and again.
+
+    Outputs that do not lead with the rows (a pooled scalar, say) are only checked for repetition.
+    """
+    limit, rows = precision.consistency_db, trial.case.place.rows
+    yield _agree("same input again", outputs, run(trial.inputs), limit, where)
+    if min_rows is None or rows < 2:
+        return
+    per_row = {name: array for name, array in outputs.items() if array.ndim and array.shape[0] == rows}
+    turned = np.roll(np.arange(rows), 1)
+    moved = run(_take(trial.inputs, turned))
+    yield _agree("same row at another position", _take(per_row, turned), _only(moved, per_row), limit, where)
+    last = np.array([rows - 1] * (rows - 1) + [0])
+    beside = run(_take(trial.inputs, last))
+    yield _agree("same row beside other neighbours", _take(per_row, last), _only(beside, per_row), limit, where)
+    if min_rows == 1:
+        alone = [run(_take(trial.inputs, np.array([row]))) for row in (0, rows - 1)]
+        joined = {name: np.concatenate([one[name] for one in alone]) for name in per_row}
+        yield _agree("same row alone", _take(per_row, np.array([0, rows - 1])), joined, limit, where)
+
+
+def _agree(rule: str, expected: Tensors, got: Tensors, limit: float, where: str) -> Check:
+    """One check over all outputs: the worst signal-to-noise ratio, in dB; whole numbers must be equal."""
+    worst = min((_agreement(expected[name], got[name]) for name in expected), default=0.0)
+    return Check(rule, worst >= limit, where, worst, limit)
+
+
+def _agreement(expected: Array, got: Array) -> float:
+    if expected.shape != got.shape:
+        return -300.0
+    if expected.dtype.kind == "f":
+        return snr_db(expected, got)
+    return 300.0 if np.array_equal(expected, got) else -300.0
+
+
+def _take(tensors: Tensors, rows: Array) -> dict[str, Array]:
+    return {name: np.ascontiguousarray(array[rows]) for name, array in tensors.items()}
+
+
+def _only(tensors: Tensors, names: Tensors) -> dict[str, Array]:
+    return {name: tensors[name] for name in names}
+
+
+def _rows(place: Place) -> str:
+    return "x".join(map(str, next(iter(place.shapes.values()), ())))

@@ -1,0 +1,49 @@
+"""Measuring: wall-clock time of single runs, as the process that serves would see it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.signature import Tensors
+
+Run = Callable[[Tensors], dict[str, Array]]
+
+LOOK_RUNS = 3
+WARM_SECONDS = 0.15
+ROW_SECONDS = 0.4
+LEAST_RUNS = 5
+MOST_RUNS = 400
+
+
+def timed(run: Run, inputs: Sequence[Tensors], count: int) -> list[float]:
+    """Milliseconds of ``count`` runs, taking the sets of inputs in turn."""
+    samples = []
+    for _, one in zip(range(count), cycle(inputs), strict=False):
+        start = time.perf_counter()
+        run(one)
+        samples.append((time.perf_counter() - start) * 1e3)
+    return samples
+
+
+def warm_up(run: Run, inputs: Sequence[Tensors]) -> float:
+    """Run until caches, allocators and clocks have settled; the last run's milliseconds."""
+    deadline = time.perf_counter() + WARM_SECONDS
+    last = timed(run, inputs, 2)[-1]
+    while time.perf_counter() < deadline:
+        last = timed(run, inputs, 1)[0]
+    return last
+
+
+def look(run: Run, inputs: Sequence[Tensors]) -> list[float]:
+    """A first look after warm-up: a few runs, to stop early what cannot win."""
+    warm_up(run, inputs)
+    return timed(run, inputs, LOOK_RUNS)
+
+
+def measure(run: Run, inputs: Sequence[Tensors], seconds: float = ROW_SECONDS) -> list[float]:
+    """About ``seconds`` of runs after warm-up, between 5 and 400 of them."""
+    pace = warm_up(run, inputs)
+    return timed(run, inputs, max(LEAST_RUNS, min(MOST_RUNS, int(seconds * 1e3 / max(pace, 1e-3)))))

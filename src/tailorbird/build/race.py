@@ -1,0 +1,167 @@
+"""The race: each candidate in its own process, built, looked at, gated, measured; finalists in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from tailorbird.backends.isolate import Worker
+from tailorbird.build import choose, steps
+from tailorbird.build.buildlog import BuildLog
+from tailorbird.build.gate import Case
+from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
+from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.outcome import Outcome, Status
+from tailorbird.domain.signature import Signature
+
+ROUNDS = 9
+ROUND_SECONDS = 0.25
+R = TypeVar("R", bound=msgspec.Struct)
+_STEPS = "tailorbird.build.steps"
+_STATUS = {StepCrashed: Status.CRASHED, StepTimedOut: Status.TIMED_OUT, StepOutOfMemory: Status.OUT_OF_MEMORY}
+
+
+class Race:
+    """One build's candidates, from the first to the winner.
+
+    Args:
+        model: the normalised ONNX file.
+        signature: of the source.
+        cases: inputs and the source's outputs at every place.
+        config: limits and budget.
+        folder: an empty directory for engines and the children's logs.
+        log: receives every outcome as it is known.
+    """
+
+    def __init__(self, model: Path, signature: Signature, cases: tuple[Case, ...], config: BuildConfig,
+                 folder: Path, log: BuildLog) -> None:  # fmt: skip
+        self._model = model
+        self._signature = signature
+        self._cases = cases
+        self._config = config
+        self._folder = folder
+        self._log = log
+        self._best: float | None = None
+
+    def run(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        """Outcomes of all candidates, at most one of them chosen, the fastest first."""
+        outcomes = {}
+        for candidate in candidates:
+            outcomes[candidate.name] = outcome = self._try(candidate)
+            self._log.write("tried", candidate=candidate.name, status=outcome.status, reason=outcome.reason,
+                            median=outcome.median, seconds=outcome.build_seconds)  # fmt: skip
+        return self._decide(outcomes)
+
+    def engine_of(self, outcome: Outcome) -> Path:
+        """The directory that holds a candidate's engine."""
+        return self._folder / outcome.candidate.name.replace(" ", "_")
+
+    def _try(self, candidate: Candidate) -> Outcome:
+        args = self._args(candidate)
+        with Worker(self._config.limits, self._folder / f"{Path(args.engine).name}.log") as worker:
+            try:
+                outcome = self._qualify(worker, args)
+            except TailorbirdError as error:
+                outcome = Outcome(candidate, _STATUS.get(type(error), Status.FAILED), error.message)  # type: ignore[arg-type]
+        if outcome.status not in (Status.SLOWER, Status.CHOSEN):
+            shutil.rmtree(args.engine, ignore_errors=True)
+        return outcome
+
+    def _qualify(self, worker: Worker, args: steps.StepArgs) -> Outcome:
+        built = worker.call(f"{_STEPS}:compile_engine", args, steps.Compiled)
+        facts = Outcome(args.candidate, Status.SLOWER, "", build_seconds=built.seconds, engine_bytes=built.engine_bytes)
+        look = worker.call(f"{_STEPS}:first_look", args, steps.Samples).milliseconds
+        if choose.cannot_win(look, self._best):
+            return _replace(facts, status=Status.STOPPED, latency=self._look_row(look), reason=self._behind(look))
+        judged = worker.call(f"{_STEPS}:gate_engine", args, steps.Judged)
+        facts = _replace(facts, gate=judged.gate, executed=judged.executed)
+        if not judged.gate.passed:
+            return _replace(facts, status=Status.REFUSED, latency=self._look_row(look), reason=judged.gate.verdict)
+        measured = worker.call(f"{_STEPS}:measure_engine", args, steps.Measured)
+        outcome = _replace(facts, latency=measured.rows)
+        self._best = min(filter(None, (self._best, outcome.median)))
+        return outcome
+
+    def _decide(self, outcomes: dict[str, Outcome]) -> list[Outcome]:
+        medians = {name: o.median for name, o in outcomes.items() if o.status is Status.SLOWER and o.median is not None}
+        if medians:
+            racing = choose.finalists(medians)
+            rounds = self._in_turn([outcomes[name] for name in racing])
+            choice = choose.choose({name: outcomes[name].candidate for name in rounds}, rounds)
+            self._log.write("chosen", candidate=choice.winner, reason=choice.reason)
+            outcomes |= _settled(outcomes, rounds, choice)
+        return sorted(outcomes.values(), key=_order)
+
+    def _in_turn(self, racing: list[Outcome]) -> dict[str, list[float]]:
+        """A B C A B C ...: the median of each finalist's every turn. A finalist that dies drops out."""
+        times: dict[str, list[float]] = {outcome.candidate.name: [] for outcome in racing}
+        with self._workers(racing) as workers:
+            for number in range(ROUNDS if len(racing) > 1 else 1):
+                for outcome in racing:
+                    self._turn(outcome, workers, times)
+                self._log.write("round", number=number + 1, medians={k: v[-1] for k, v in times.items() if v})
+        return {name: values for name, values in times.items() if len(values) == max(map(len, times.values()))}
+
+    def _turn(self, outcome: Outcome, workers: dict[str, Worker], times: dict[str, list[float]]) -> None:
+        name, median = outcome.candidate.name, outcome.median or 1.0
+        runs = max(3, min(200, int(ROUND_SECONDS * 1e3 / median)))
+        with contextlib.suppress(TailorbirdError):
+            args = msgspec.structs.replace(self._args(outcome.candidate), runs=runs)
+            samples = workers[name].call(f"{_STEPS}:sample_engine", args, steps.Samples).milliseconds
+            times[name].append(float(np.median(samples)))
+
+    @contextlib.contextmanager
+    def _workers(self, racing: list[Outcome]) -> Iterator[dict[str, Worker]]:
+        with contextlib.ExitStack() as stack:
+            yield {o.candidate.name: stack.enter_context(Worker(self._config.limits)) for o in racing}
+
+    def _args(self, candidate: Candidate) -> steps.StepArgs:
+        engine = self._folder / candidate.name.replace(" ", "_")
+        return steps.StepArgs(candidate, self._signature, str(self._model), str(engine), self._cases, self._config.budget)
+
+    def _look_row(self, look: Sequence[float]) -> tuple[LatencyRow, ...]:
+        place = self._cases[0].place
+        return (LatencyRow(place.edge, place.shapes, place.rows, 1, Latency.of(look)),)
+
+    def _behind(self, look: Sequence[float]) -> str:
+        assert self._best is not None
+        return f"{np.median(look) / self._best:.2f}x the best at a first look, cannot win; not gated"
+
+
+def _settled(outcomes: dict[str, Outcome], rounds: dict[str, list[float]], choice: choose.Choice) -> dict[str, Outcome]:
+    """The outcomes with the finalists' in-turn figures and every loser's reason."""
+    best = float(np.median(rounds[choice.winner]))
+    settled = {}
+    for name, outcome in outcomes.items():
+        if outcome.status is Status.SLOWER:
+            fresh = _with_opt(outcome, rounds[name]) if name in rounds and len(rounds[name]) > 1 else outcome
+            slower = f"{(fresh.median or best) / best:.2f}x the chosen engine's latency"
+            if name == choice.winner:
+                fresh = _replace(fresh, status=Status.CHOSEN, reason=choice.reason)
+            else:
+                fresh = _replace(fresh, reason=slower)
+            settled[name] = fresh
+    return settled
+
+
+def _with_opt(outcome: Outcome, times: Sequence[float]) -> Outcome:
+    rows = [_replace(row, latency=Latency.of(times)) if row.edge == "opt" else row for row in outcome.latency]
+    return _replace(outcome, latency=tuple(rows))
+
+
+def _order(outcome: Outcome) -> tuple[int, float]:
+    measured = outcome.status in (Status.CHOSEN, Status.SLOWER, Status.STOPPED)
+    rank = 0 if outcome.status is Status.CHOSEN else 1 if measured else 2
+    return rank, outcome.median or 0.0
+
+
+def _replace(record: R, **changes: object) -> R:
+    return msgspec.structs.replace(record, **changes)

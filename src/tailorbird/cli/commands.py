@@ -1,0 +1,202 @@
+"""The commands, one function each: flags in, one call of the facade, rendered result out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+import tailorbird
+from tailorbird.cli import render
+from tailorbird.cli.progress import BuildProgress
+
+app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
+          version=tailorbird.__version__)  # fmt: skip
+repo = App(name="repo", help="The repository: versions of engines, by model.")
+app.command(repo)
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
+Shapes = Annotated[str | None, Parameter(help="Shapes in trtexec's grammar: x:1x3x224x224,mask:1x128.")]
+
+
+def _shapes(edge: str) -> Parameter:
+    return Parameter(name=[f"--{edge}-shapes", f"--{edge}Shapes"], help=f"{edge} shapes: name:1x3x224x224,other:1x128.")
+
+
+@app.command
+def inspect(model: str, *, shapes: str = "", trial: bool = True, json: Json = False) -> None:
+    """Say what a model is, what it costs, and what stands in the way of each backend.
+
+    Args:
+        model: an ONNX file.
+        shapes: input shapes to count operations at, as name:1x3x224x224,...
+        trial: really try each backend (--no-trial to skip).
+    """
+    found = tailorbird.inspect(model, shapes=shapes, try_backends=trial)
+    if json:
+        render.write_json(found)
+    else:
+        render.pairs(render.inspection_pairs(found))
+
+
+@app.command
+def build(
+    model: str,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    repo: Path | None = None,
+    name: str | None = None,
+    data: str | None = None,
+    min_shapes: Annotated[str | None, _shapes("min")] = None,
+    opt_shapes: Annotated[str | None, _shapes("opt")] = None,
+    max_shapes: Annotated[str | None, _shapes("max")] = None,
+    threads: str | None = None,
+    backend: Annotated[list[str] | None, Parameter(negative="")] = None,
+    precision: Annotated[list[str] | None, Parameter(negative="")] = None,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
+    seed: int | None = None,
+    config: Path = Path("tailorbird.toml"),
+    json: Json = False,
+) -> None:
+    """Find the fastest engine that is still right on this machine, and say why.
+
+    Args:
+        model: an ONNX file, a .pt2 file of torch.export, or module:callable.
+        output: the bundle to write, NAME.engine.
+        repo: a repository to publish into.
+        name: the model's name in it.
+        data: real inputs: an .npz file, a directory of them, or module:callable.
+        threads: thread counts to try, as 1,2,4.
+        backend: a backend to try; repeatable.
+        precision: a precision to try; repeatable.
+        time_limit: seconds one step of one candidate may take.
+        memory_limit: MiB one candidate may use.
+        seed: of synthetic inputs.
+        config: settings from a TOML file; flags win over it.
+    """
+    from tailorbird.domain.config import Limits, load_config
+
+    limits = {"seconds": time_limit, "memory_bytes": memory_limit * 2**20 if memory_limit else None}
+    given = {key: value for key, value in limits.items() if value is not None}
+    settings = load_config(
+        config, data=data, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes, seed=seed,
+        threads=_counts(threads), backends=backend, precisions=precision, limits=Limits(**given) if given else None,
+    )  # fmt: skip
+    with BuildProgress(quiet=json) as progress:
+        result = tailorbird.build(model, output=output, repository=repo, name=name, config=settings, observers=[progress])
+    _show_result(result, json)
+
+
+@app.command
+def run(engine: Path, *, inputs: Path, output: Path | None = None, json: Json = False) -> None:
+    """Run an engine once on arrays from an .npz file.
+
+    Args:
+        engine: a .engine file or a version's directory.
+        inputs: an .npz file with one array for each input.
+        output: an .npz file to write; without it the outputs are summarised.
+    """
+    from tailorbird.build.data import load_set, save_set
+
+    with tailorbird.open(engine) as loaded:
+        outputs = loaded.run(load_set(inputs))
+    if output is not None:
+        save_set(output, outputs)
+    summary = {name: {"dtype": str(a.dtype), "shape": a.shape, "mean": float(a.mean())} for name, a in outputs.items()}
+    if json:
+        render.write_json(summary)
+    else:
+        render.pairs((name, f"{one['dtype']}{list(a.shape)} mean {one['mean']:.6g}")
+                     for (name, one), a in zip(summary.items(), outputs.values(), strict=True))  # fmt: skip
+
+
+@app.command
+def serve(source: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve a repository or a bundle over the Open Inference Protocol (HTTP).
+
+    Args:
+        source: a repository's directory or a .engine file.
+        host: address to listen on.
+        port: port to listen on; 0 picks a free one.
+    """
+    tailorbird.serve(source, host=host, port=port)
+
+
+@app.command
+def doctor(*, json: Json = False) -> None:
+    """Say which backends are here, which are not, why, and what to install."""
+    from tailorbird.backends.host import cpu_facts
+
+    report = tailorbird.doctor()
+    if json:
+        render.write_json({"device": cpu_facts(), "backends": report})
+        return
+    render.pairs(cpu_facts().items())
+    render.out.print()
+    render.out.print(render.doctor_table(report))
+
+
+@repo.command(name="list")
+def repo_list(repository: Path, *, json: Json = False) -> None:
+    """List models and their versions."""
+    from tailorbird.repository.store import LocalRepository
+
+    store = LocalRepository(repository)
+    models = {model: store.versions(model) for model in store.models()}
+    if json:
+        render.write_json(models)
+    else:
+        render.pairs((model, "versions " + ", ".join(map(str, versions))) for model, versions in models.items())
+
+
+@repo.command
+def show(repository: Path, model: str, *, version: int | None = None, json: Json = False) -> None:
+    """Show one version: engine, signature, gate, latency table, every candidate."""
+    from tailorbird.domain.bundle import read_manifest
+    from tailorbird.repository.store import LocalRepository
+
+    store = LocalRepository(repository)
+    manifest = read_manifest(store.version_dir(model, version or max(store.versions(model))))
+    if json:
+        render.write_json(manifest)
+        return
+    for line in render.manifest_lines(manifest):
+        render.out.print(line, markup=False, soft_wrap=True)
+    render.out.print()
+    render.out.print(render.latency_table(manifest))
+    render.out.print()
+    render.out.print(render.outcomes_table(manifest.outcomes))
+
+
+@repo.command
+def publish(repository: Path, bundle: Path, *, name: str | None = None, json: Json = False) -> None:
+    """Publish a .engine file as a model's next version."""
+    version_dir = tailorbird.publish(bundle, repository, name=name)
+    if json:
+        render.write_json({"version_dir": str(version_dir)})
+    else:
+        render.out.print(f"published {version_dir}", markup=False, soft_wrap=True)
+
+
+def _counts(text: str | None) -> list[int] | None:
+    from tailorbird.domain.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError("cannot read --threads", got=text, expected="whole numbers, as 1,2,4") from None
+
+
+def _show_result(result: tailorbird.Result, json: bool) -> None:
+    if json:
+        render.write_json({"bundle": str(result.bundle) if result.bundle else None,
+                           "version_dir": str(result.version_dir) if result.version_dir else None,
+                           "chosen": result.winner.candidate.name, "table": result.table})  # fmt: skip
+        return
+    render.out.print(render.outcomes_table(result.table))
+    for place in filter(None, (result.bundle, result.version_dir)):
+        render.out.print(f"\nwrote {place}", markup=False, soft_wrap=True)

@@ -1,0 +1,118 @@
+"""What people see: tables and plain lines. Data goes to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tailorbird.domain.outcome import Outcome, Status
+from tailorbird.domain.profile import format_shapes
+
+if TYPE_CHECKING:
+    from tailorbird.backends.base import Availability
+    from tailorbird.build.inspect import Inspection
+    from tailorbird.domain.manifest import Manifest
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_STYLES = {Status.CHOSEN: "bold green", Status.SLOWER: "", Status.STOPPED: "dim"}
+
+
+def write_json(value: Any) -> None:
+    """Plain JSON on stdout, whatever the terminal."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row a candidate: verdict, latency, spread, gate, reason."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for name in ("median ms", "spread", "SNR dB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold", ratio=1)
+    for outcome in outcomes:
+        table.add_row(*_cells(outcome), style=_STYLES.get(outcome.status, "red"))
+    return table
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    opt = next((row.latency for row in outcome.latency if row.edge == "opt"), None)
+    snr = outcome.gate.worst("snr_db") if outcome.gate else None
+    return (
+        outcome.candidate.name,
+        outcome.status,
+        ms(opt.median) if opt else "-",
+        f"±{opt.spread:.2g}" if opt else "-",
+        f"{snr:.0f}" if snr is not None else "-",
+        outcome.reason.replace("\n", " "),
+    )
+
+
+def manifest_lines(manifest: Manifest) -> Iterable[str]:
+    """A version in a few lines."""
+    facts = manifest.provenance
+    yield f"model      {manifest.model}"
+    yield f"engine     {manifest.candidate.name} on {manifest.candidate.target}"
+    yield f"serves     {manifest.candidate.profile}"
+    yield f"inputs     {', '.join(map(str, manifest.signature.inputs))}"
+    yield f"outputs    {', '.join(map(str, manifest.signature.outputs))}"
+    yield f"gate       {manifest.gate.verdict}; {len(manifest.gate.checks)} checks"
+    yield f"executed   {', '.join(f'{count} x {kind}' for kind, count in manifest.executed.items())}"
+    yield f"source     {facts.source} {facts.source_digest}"
+    yield f"built      {facts.created} on {facts.device.get('cpu', '?')}"
+
+
+def latency_table(manifest: Manifest) -> Table:
+    """The latency table of one engine, in milliseconds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("place", "shapes"):
+        table.add_column(name)
+    for name in ("rows", "min", "median", "p90", "p99", "runs"):
+        table.add_column(name, justify="right")
+    for row in manifest.latency:
+        found = row.latency
+        times = (ms(found.min), ms(found.median), ms(found.p90), ms(found.p99))
+        table.add_row(row.edge, format_shapes(row.shapes), str(row.rows), *times, str(found.runs))
+    return table
+
+
+def doctor_table(report: dict[str, Availability]) -> Table:
+    """One row a backend: here or not, why, what to install."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("backend", "state", "version", "reason", "install"):
+        table.add_column(name, overflow="fold")
+    for name, found in report.items():
+        state = "[green]ready[/]" if found.available else "[red]missing[/]"
+        table.add_row(name, state, found.version or "-", found.reason or "-", found.install or "-")
+    return table
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> None:
+    """Aligned name and value lines on stdout."""
+    listed = list(rows)
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, value in listed:
+        out.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)
+
+
+def inspection_pairs(found: Inspection) -> Iterable[tuple[str, Any]]:
+    """An inspection as aligned lines."""
+    operators = sorted(found.operators.items(), key=lambda item: -item[1])
+    yield "model", found.path
+    yield "opset", ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in found.opsets.items())
+    yield "inputs", ", ".join(map(str, found.signature.inputs))
+    yield "outputs", ", ".join(map(str, found.signature.outputs))
+    yield "dynamic dims", ", ".join(found.dynamic_dims) or "none"
+    yield "parameters", f"{found.parameters:,} ({found.weight_bytes / 2**20:,.1f} MiB)"
+    yield "operators", ", ".join(f"{name} {count}" for name, count in operators)
+
+
+def ms(value: float) -> str:
+    """Milliseconds with three significant digits."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
