@@ -47,9 +47,7 @@ def test_every_public_name_has_a_docstring() -> None:
 def is_overload_or_setter(node: ast.AST) -> bool:
     """Whether a function repeats a name that is documented elsewhere."""
     marks = (ast.unparse(mark) for mark in getattr(node, "decorator_list", ()))
-    return any(
-        mark in {"overload", "typing.overload", "override"} or mark.endswith(".setter") for mark in marks
-    )
+    return any(mark in {"overload", "typing.overload", "override"} or mark.endswith(".setter") for mark in marks)
 
 
 def test_nothing_is_marked_as_unfinished() -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import abc
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import msgspec
 import numpy as np
@@ -49,6 +47,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     portable: str = "same architecture and runtime version"
     variants: tuple[dict[str, Option], ...] = ({},)
     """Sets of runtime options worth trying as candidates of their own."""
+    baseline: bool = False
+    """Whether its dynamic FP32 candidate is what people run without us: speed-ups are told against it."""
     oracle: dict[str, Option] | None = None
     """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
 
@@ -61,6 +61,8 @@ class Session(abc.ABC):
         self._candidate = candidate
         self._signature = signature
         self._closed = False
+        self._accepted: list[tuple[Any, ...]] = []
+        self._border = vendor_border(backend, "run the engine")
 
     @property
     def signature(self) -> Signature:
@@ -80,11 +82,13 @@ class Session(abc.ABC):
             InputError: names, dtypes or shapes do not fit.
             BackendError: the runtime failed, or the session is closed.
         """
-        if self._closed:
-            raise BackendError("the session is closed", hint="open the engine again")
-        self._signature.check(inputs)
-        self._candidate.profile.check({name: array.shape for name, array in inputs.items()})
-        with vendor_border(self._backend, "run the engine"):
+        self._check_open()
+        form = _form(inputs)
+        if form != self._accepted:
+            self._signature.check(inputs)
+            self._candidate.profile.check({name: array.shape for name, array in inputs.items()})
+            self._accepted = form
+        with self._border:
             return self._run(inputs)
 
     def executed_precision(self) -> dict[str, str]:
@@ -92,6 +96,7 @@ class Session(abc.ABC):
 
         Values are :class:`Precision` names, or another type's lower-case name (``int64``, ``bool``).
         """
+        self._check_open()
         with vendor_border(self._backend, "report executed precision"):
             return self._executed_precision()
 
@@ -99,13 +104,20 @@ class Session(abc.ABC):
         """Release the engine; a second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._close()
+            with vendor_border(self._backend, "close the engine"):
+                self._close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the session is closed", hint="open the engine again")
 
     @abc.abstractmethod
     def _run(self, inputs: Tensors) -> dict[str, Array]: ...
@@ -175,17 +187,27 @@ class Backend(abc.ABC):
     def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session: ...
 
 
-@contextmanager
-def vendor_border(backend: str, action: str) -> Iterator[None]:
-    """Turn whatever a vendor package raises into :class:`BackendError`, keeping its words."""
-    try:
-        yield
-    except TailorbirdError:
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # vendors raise classes of their own, some outside Exception
-        raise BackendError(f"{backend} could not {action}", got=_first_lines(error)) from error
+class vendor_border:  # noqa: N801 - it reads as a verb: with vendor_border(...)
+    """Turn whatever a vendor package raises into :class:`BackendError`, keeping its words.
+
+    A class, not a generator: every run of every request passes here, and a generator costs microseconds.
+    """
+
+    __slots__ = ("_action", "_backend")
+
+    def __init__(self, backend: str, action: str) -> None:
+        self._backend = backend
+        self._action = action
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Vendors raise classes of their own, some outside Exception.
+        if error is not None and not isinstance(error, (TailorbirdError, KeyboardInterrupt, SystemExit)):
+            raise BackendError(f"{self._backend} could not {self._action}", got=_first_lines(error)) from error
 
 
 def copy_model(model: Path, workdir: Path, filename: str = "model.onnx") -> Path:
@@ -194,6 +216,12 @@ def copy_model(model: Path, workdir: Path, filename: str = "model.onnx") -> Path
     if data.exists():
         shutil.copyfile(data, workdir / data.name)
     return Path(shutil.copyfile(model, workdir / filename))
+
+
+def _form(inputs: Tensors) -> list[tuple[Any, ...]]:
+    """All that a check looks at: inputs of an accepted form need no second check."""
+    return [(name, type(array), getattr(array, "dtype", None), getattr(array, "shape", None))
+            for name, array in inputs.items()]  # fmt: skip
 
 
 def _first_lines(error: BaseException, limit: int = 600) -> str:

@@ -97,7 +97,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -197,4 +199,3 @@ def _step(function: str) -> str:
 
 def _mib(count: int) -> str:
     return f"{count / 2**20:.0f} MiB"
-

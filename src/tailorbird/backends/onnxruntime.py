@@ -61,6 +61,7 @@ class OnnxRuntimeBackend(Backend):
             precisions=(Precision.FP32,),
             format=EngineFormat(backend="onnxruntime", platform="onnxruntime_onnx", filename="model.onnx"),
             portable="any CPU",
+            baseline=True,
             oracle={"optimise": False},
         )
 

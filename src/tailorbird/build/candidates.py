@@ -30,7 +30,9 @@ def capabilities_for(config: BuildConfig) -> dict[str, Capabilities]:
     return serving
 
 
-def candidates_for(profile: Profile, config: BuildConfig, dynamic: bool, able: Iterable[Capabilities]) -> list[Candidate]:
+def candidates_for(
+    profile: Profile, config: BuildConfig, dynamic: bool, able: Iterable[Capabilities]
+) -> list[Candidate]:
     """Every way worth trying, the most promising first.
 
     Args:
@@ -56,6 +58,13 @@ def candidates_for(profile: Profile, config: BuildConfig, dynamic: bool, able: I
         for options in one.variants
     ]
     return sorted(found, key=_promise)
+
+
+def baseline_of(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -> str:
+    """Name of the candidate that people would run without us, or an empty name: speed-ups are told against it."""
+    usual = {one.target for one in able if one.baseline}
+    plain = [c for c in candidates if c.target in usual and c.precision is Precision.FP32 and not c.options]
+    return min(plain, key=lambda c: (-c.threads, c.shape_mode is ShapeMode.STATIC)).name if plain else ""
 
 
 def _promise(candidate: Candidate) -> tuple[int, int, bool, str]:

@@ -26,8 +26,11 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def cannot_win(look: Sequence[float], best: float | None) -> bool:
-    """Whether a first look, in milliseconds, is already too far behind the best median so far."""
-    return best is not None and float(np.median(look)) > LOOK_MARGIN * best
+    """Whether a first look, in milliseconds, is already too far behind the best median so far.
+
+    The look's least run counts: noise only ever adds time, so a slow least run is a slow engine.
+    """
+    return best is not None and min(look) > LOOK_MARGIN * best
 
 
 def finalists(medians: Mapping[str, float]) -> list[str]:
@@ -73,7 +76,7 @@ def gain_and_noise(mine: Sequence[float], other: Sequence[float]) -> tuple[float
 def _why(name: str, ranked: Sequence[str], medians: Mapping[str, float], rounds: Mapping[str, Sequence[float]]) -> str:
     others = [other for other in ranked if other != name]
     if not others:
-        return "the only one that passed and was not stopped early"
+        return f"no other that passed came within {FINAL_MARGIN:g}x of it"
     rival = others[0]
     gain, noise = gain_and_noise(rounds[name], rounds[rival])
     ratio = medians[rival] / medians[name]

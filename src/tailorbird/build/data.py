@@ -91,7 +91,9 @@ def _call(module: str, name: str) -> Iterable[Mapping[str, Any]]:
     try:
         found = getattr(importlib.import_module(module), name)()
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot load data from {module}:{name}", got=error, expected="a callable that yields dicts") from None
+        raise UsageError(
+            f"cannot load data from {module}:{name}", got=error, expected="a callable that yields dicts"
+        ) from None
     return iter(found)
 
 
@@ -99,11 +101,15 @@ def _fitted(sample: Mapping[str, Any], signature: Signature) -> Sample:
     names = {spec.name for spec in signature.inputs}
     arrays = {name: np.asarray(sample[name]) for name in sample if name in names}
     if set(sample) - names and not arrays:
-        raise InputError("the data names no input of the model", got=", ".join(sample), expected=", ".join(sorted(names)))
+        raise InputError(
+            "the data names no input of the model", got=", ".join(sample), expected=", ".join(sorted(names))
+        )
     signature.check(arrays)
     for name, array in arrays.items():
         if array.dtype.kind == "f" and np.isnan(array).any():
-            raise InputError(f"the data holds NaN in input '{name}'", hint="clean the data; NaN hides every other fault")
+            raise InputError(
+                f"the data holds NaN in input '{name}'", hint="clean the data; NaN hides every other fault"
+            )
     return arrays
 
 

@@ -103,7 +103,9 @@ def _load_callable(torch: Any, path: str) -> tuple[Any, Any]:
                          expected="(torch.nn.Module, example inputs)")  # fmt: skip
     inputs = made[1]
     named = isinstance(inputs, Mapping)
-    ready = {key: torch.as_tensor(value) for key, value in inputs.items()} if named else tuple(map(torch.as_tensor, inputs))
+    ready = (
+        {key: torch.as_tensor(value) for key, value in inputs.items()} if named else tuple(map(torch.as_tensor, inputs))
+    )
     return made[0].eval(), ready
 
 

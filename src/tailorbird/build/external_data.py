@@ -25,9 +25,7 @@ from tailorbird.domain.errors import ModelError
 KEYS = ("location", "offset", "length", "checksum")
 """What an external tensor may say about itself (onnx.proto, ``TensorProto.external_data``)."""
 
-_LINK_HINT = (
-    "copy the real file beside the model: a link could lead out of its directory, so none is followed"
-)
+_LINK_HINT = "copy the real file beside the model: a link could lead out of its directory, so none is followed"
 
 
 class ExternalRange(msgspec.Struct, frozen=True):
@@ -184,9 +182,7 @@ def _entries(tensor: Any) -> dict[str, str]:
     entries: dict[str, str] = {}
     for entry in tensor.external_data:
         if entry.key not in KEYS:
-            raise _refused(
-                tensor.name, f"has an unknown external data key {entry.key!r}", expected=", ".join(KEYS)
-            )
+            raise _refused(tensor.name, f"has an unknown external data key {entry.key!r}", expected=", ".join(KEYS))
         if entry.key in entries:
             raise _refused(tensor.name, f"gives the external data key '{entry.key}' twice")
         entries[entry.key] = entry.value
@@ -200,9 +196,7 @@ def _location(tensor: str, location: str) -> str:
     if outside or not parts or "\\" in location or not location.isprintable() or len(location) > 1024:
         raise _refused(
             tensor,
-            "names external data outside the model's directory"
-            if outside
-            else "names external data by a bad path",
+            "names external data outside the model's directory" if outside else "names external data by a bad path",
             got=repr(location[:200]),
             expected="a relative path below the model's directory, with '/' between its parts",
         )
@@ -213,9 +207,7 @@ def _number(tensor: str, key: str, text: str | None) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise _refused(
-            tensor, f"has a bad external data {key}", got=repr(text[:40]), expected="a count of bytes"
-        )
+        raise _refused(tensor, f"has a bad external data {key}", got=repr(text[:40]), expected="a count of bytes")
     return int(text)
 
 

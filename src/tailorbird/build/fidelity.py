@@ -20,7 +20,7 @@ def snr_db(reference: Array, output: Array) -> float:
     signal, noise = float(np.dot(ref, ref)), float(np.dot(ref - out, ref - out))
     if noise == 0.0:
         return CAP_DB
-    return max(-CAP_DB, min(CAP_DB, 10 * np.log10(signal / noise))) if signal > 0.0 else -CAP_DB
+    return float(np.clip(10 * np.log10(signal / noise), -CAP_DB, CAP_DB)) if signal > 0.0 else -CAP_DB
 
 
 def cosine(reference: Array, output: Array) -> float:

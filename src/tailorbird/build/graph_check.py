@@ -57,15 +57,14 @@ def tensors(message: Any) -> Iterator[Any]:
     Raises:
         ModelError: a name in the message is not UTF-8.
     """
-    try:
-        fields = message.ListFields()
-    except UnicodeDecodeError as error:
-        raise ModelError("the model holds a name that is not UTF-8", got=error) from None
-    for field, value in fields:
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            _check_text(value)
         if field.message_type is None:
             continue
         for child in _messages(value):
             if isinstance(child, onnx.TensorProto):
+                _check_tensor_text(child)
                 yield child
             else:
                 yield from tensors(child)
@@ -79,9 +78,7 @@ def element_bits(code: int) -> int:
 def element_count(tensor: Any) -> int:
     """Product of a tensor's dims; raises :class:`ModelError` when one is negative."""
     if any(dim < 0 for dim in tensor.dims):
-        raise ModelError(
-            f"tensor '{tensor.name}' has a negative dim", got=list(tensor.dims), expected="dims >= 0"
-        )
+        raise ModelError(f"tensor '{tensor.name}' has a negative dim", got=list(tensor.dims), expected="dims >= 0")
     return math.prod(tensor.dims)
 
 
@@ -89,10 +86,19 @@ def byte_count(tensor: Any) -> int:
     """Bytes a tensor needs for its type and dims; raises :class:`ModelError` for a type of no fixed size."""
     bits = element_bits(tensor.data_type)
     if not bits:
-        raise ModelError(
-            f"tensor '{tensor.name}' has an element type that cannot be read", got=_type_name(tensor)
-        )
+        raise ModelError(f"tensor '{tensor.name}' has an element type that cannot be read", got=type_name(tensor))
     return (element_count(tensor) * bits + 7) // 8
+
+
+def stored_bytes(tensor: Any) -> int:
+    """Bytes of a tensor as it is stored; strings count their characters."""
+    return sum(map(len, tensor.string_data)) if tensor.data_type == _STRING else byte_count(tensor)
+
+
+def type_name(tensor: Any) -> str:
+    """The ONNX name of a tensor's element type."""
+    names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    return str(names.get(tensor.data_type, f"type number {tensor.data_type}"))
 
 
 def check_tensor(tensor: Any) -> None:
@@ -117,7 +123,7 @@ def check_tensor(tensor: Any) -> None:
         raise ModelError(
             f"tensor '{tensor.name}' has the wrong amount of data",
             got=f"{got} {unit}",
-            expected=f"{expected} for {_type_name(tensor)}{list(tensor.dims)}",
+            expected=f"{expected} for {type_name(tensor)}{list(tensor.dims)}",
         )
 
 
@@ -149,9 +155,22 @@ def subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def all_nodes(model: Any) -> Iterator[Any]:
+    """Every node of the graph, its subgraphs, and the model's functions."""
+    for nodes in (model.graph.node, *(function.node for function in model.functions)):
+        yield from _with_inner(nodes)
+
+
 def label(node: Any) -> str:
     """How messages name a node: its own name, or that of the value it makes, and its operator."""
     return f"'{node.name or next(iter(node.output), '')}' ({node.op_type})"
+
+
+def _with_inner(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _with_inner(graph.node)
 
 
 def _check_versions(model: Any) -> None:
@@ -257,6 +276,20 @@ def _check_against(schema: Any, node: Any) -> None:
             )
 
 
+def _check_text(value: Any) -> None:
+    """ONNX's messages are of protobuf's version 2, where a string that is not UTF-8 parses, and comes as bytes."""
+    for text in [value] if isinstance(value, bytes) else [] if isinstance(value, str) else value:
+        if isinstance(text, bytes):
+            raise ModelError("the model holds a name that is not UTF-8", got=text[:100])
+
+
+def _check_tensor_text(tensor: Any) -> None:
+    """A tensor's own fields are not listed, because that would copy its data."""
+    _check_text([tensor.name, tensor.doc_string])
+    for entry in (*tensor.external_data, *tensor.metadata_props):
+        _check_text([entry.key, entry.value])
+
+
 def _messages(value: Any) -> Iterator[Any]:
     """A field's messages: its own when it is single, its elements when it is repeated."""
     if hasattr(value, "ListFields"):
@@ -279,11 +312,6 @@ def _domain(domain: str) -> str:
 
 def _newer(is_newer: bool) -> str:
     return "pip install --upgrade onnx" if is_newer else "export the model anew"
-
-
-def _type_name(tensor: Any) -> str:
-    names = {number: name for name, number in onnx.TensorProto.DataType.items()}
-    return str(names.get(tensor.data_type, f"type number {tensor.data_type}"))
 
 
 @cache

@@ -23,12 +23,14 @@ class Pass:
     apply: Transform
     optional: bool = False
     """An optional pass that fails is left out and noted; a failing one that is not ends the build."""
+    rewrites: bool = False
+    """Whether it replaces operators by others, so that it is undone when the proof fails."""
 
 
 PASSES = (
     Pass("unique-names", 1, passes.has_clashing_names, passes.make_names_unique),
     Pass("lift-constants", 1, passes.has_constant_nodes, passes.lift_constants),
-    Pass("upgrade-opset", 1, passes.has_old_opset, passes.upgrade_opset, optional=True),
+    Pass("upgrade-opset", 1, passes.has_old_opset, passes.upgrade_opset, optional=True, rewrites=True),
     Pass("infer-shapes", 1, lambda model: True, passes.infer_shapes, optional=True),
     Pass("drop-unused", 1, lambda model: True, passes.drop_unused),
 )
@@ -41,6 +43,11 @@ class Normalised:
     model: onnx.ModelProto
     applied: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        """Names of the passes that ran and replaced operators."""
+        return tuple(step.name for step in PASSES if step.rewrites and f"{step.name}@{step.version}" in self.applied)
 
 
 def normalise(model: onnx.ModelProto, skip: frozenset[str] = frozenset()) -> Normalised:

@@ -74,9 +74,7 @@ def write_model(model: onnx.ModelProto, path: Path, inline_bytes: int = INLINE_B
         TailorbirdError: the disk is full or cannot be written.
     """
     if any(tensor.external_data for tensor in tensors(model)):
-        raise ModelError(
-            "the model still names external data", expected="weights inside", hint="use read_model"
-        )
+        raise ModelError("the model still names external data", expected="weights inside", hint="use read_model")
     data = path.with_name(path.name + ".data")
     try:
         if _weight_bytes(model) > inline_bytes:
@@ -99,14 +97,18 @@ def source_digest(path: Path) -> str:
         ModelError: as :func:`read_model` for the file itself and the safety of its external data.
     """
     data = _file_bytes(path)
-    model = _parse(data)
-    places = {place.location: place for tensor in tensors(model) if (place := external_range(tensor))}
+    places = _places(_parse(data))
     if not places:
         return digest_bytes(data)
     lines = [f"{hashlib.sha256(data).hexdigest()} "]
     with DataDirectory(path.parent) as folder:
-        lines += [f"{folder.digest(places[location])} {location}" for location in sorted(places)]
+        lines += [f"{folder.digest(place)} {location}" for location, place in sorted(places.items())]
     return "sha256-files:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def external_files(path: Path) -> tuple[str, ...]:
+    """Locations of a model's data files, relative to its directory, sorted; raises as :func:`source_digest`."""
+    return tuple(sorted(_places(_parse(_file_bytes(path)))))
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:
@@ -198,6 +200,11 @@ def _parse(data: bytes) -> onnx.ModelProto:
         raise not_onnx(data, "no graph in it")
     model.DiscardUnknownFields()
     return model
+
+
+def _places(model: onnx.ModelProto) -> dict[str, ExternalRange]:
+    """One range of each data file that the model names, by location."""
+    return {place.location: place for tensor in tensors(model) if (place := external_range(tensor))}
 
 
 def _inline(model: onnx.ModelProto, path: Path, budget: int) -> None:

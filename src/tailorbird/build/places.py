@@ -61,7 +61,9 @@ def plan_profile(signature: Signature, given: dict[str, dict[str, Shape]], sampl
     return Profile(min=low, opt=opt, max=high).checked_against(signature)
 
 
-def _completed(signature: Signature, said: Shapes, sample: Shapes | None, fallback: Shapes | None = None) -> dict[str, Shape]:
+def _completed(
+    signature: Signature, said: Shapes, sample: Shapes | None, fallback: Shapes | None = None
+) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for spec in signature.inputs:
         known = said.get(spec.name) or (sample or {}).get(spec.name) or (fallback or {}).get(spec.name)
@@ -73,7 +75,9 @@ def _default_shape(signature: Signature, name: str) -> Shape:
     spec = signature.input(name)
     unknown = [dim for dim in spec.dims if isinstance(dim, str) and dim != signature.batch_dim]
     if unknown:
-        example = "x".join(str(dim) if isinstance(dim, int) else "1" if dim == signature.batch_dim else "N" for dim in spec.dims)
+        example = "x".join(
+            str(dim) if isinstance(dim, int) else "1" if dim == signature.batch_dim else "N" for dim in spec.dims
+        )
         raise InputError(
             f"input '{name}' has dynamic dims without a size",
             got=str(spec),

@@ -39,6 +39,8 @@ class Prepared(msgspec.Struct, frozen=True):
     normalised_digest: str
     passes: tuple[str, ...]
     notes: tuple[str, ...]
+    rewrites: tuple[str, ...]
+    """Names of the passes that replaced operators."""
     index_limits: dict[str, int]
 
 
@@ -76,6 +78,7 @@ def prepare(args: PrepareArgs) -> Prepared:
         normalised_digest=digest_file(target),
         passes=normalised.applied,
         notes=normalised.notes,
+        rewrites=normalised.rewrites,
         index_limits=index_limits(normalised.model),
     )
 
@@ -104,4 +107,3 @@ def _at(place: Place, samples: list[Sample], args: CasesArgs) -> list[Case]:
         save_set(Path(f"{stem}-in.npz"), tensors)
         cases.append(Case(place, f"{stem}-in.npz", f"{stem}-out.npz", bool(real)))
     return cases
-

@@ -39,16 +39,18 @@ class Race:
         config: limits and budget.
         folder: an empty directory for engines and the children's logs.
         log: receives every outcome as it is known.
+        baseline: name of the candidate that speed-ups are told against: always measured in the last round.
     """
 
     def __init__(self, model: Path, signature: Signature, cases: tuple[Case, ...], config: BuildConfig,
-                 folder: Path, log: BuildLog) -> None:  # fmt: skip
+                 folder: Path, log: BuildLog, baseline: str = "") -> None:  # fmt: skip
         self._model = model
         self._signature = signature
         self._cases = cases
         self._config = config
         self._folder = folder
         self._log = log
+        self._baseline = baseline
         self._best: float | None = None
 
     def run(self, candidates: Sequence[Candidate]) -> list[Outcome]:
@@ -64,6 +66,9 @@ class Race:
         """The directory that holds a candidate's engine."""
         return self._folder / outcome.candidate.name.replace(" ", "_")
 
+    def _is_baseline(self, outcome: Outcome) -> bool:
+        return outcome.candidate.name == self._baseline
+
     def _try(self, candidate: Candidate) -> Outcome:
         args = self._args(candidate)
         with Worker(self._config.limits, self._folder / f"{Path(args.engine).name}.log") as worker:
@@ -71,7 +76,7 @@ class Race:
                 outcome = self._qualify(worker, args)
             except TailorbirdError as error:
                 outcome = Outcome(candidate, _STATUS.get(type(error), Status.FAILED), error.message)  # type: ignore[arg-type]
-        if outcome.status not in (Status.SLOWER, Status.CHOSEN):
+        if outcome.status is not Status.SLOWER and not (self._is_baseline(outcome) and outcome.latency):
             shutil.rmtree(args.engine, ignore_errors=True)
         return outcome
 
@@ -93,30 +98,36 @@ class Race:
     def _decide(self, outcomes: dict[str, Outcome]) -> list[Outcome]:
         medians = {name: o.median for name, o in outcomes.items() if o.status is Status.SLOWER and o.median is not None}
         if medians:
-            racing = choose.finalists(medians)
-            rounds = self._in_turn([outcomes[name] for name in racing])
+            turns = self._in_turn([outcomes[name] for name in self._racing(outcomes, medians)])
+            rounds = {name: list(map(_median, times)) for name, times in turns.items() if name in medians}
             choice = choose.choose({name: outcomes[name].candidate for name in rounds}, rounds)
             self._log.write("chosen", candidate=choice.winner, reason=choice.reason)
-            outcomes |= _settled(outcomes, rounds, choice)
+            outcomes |= _settled(outcomes, turns, choice)
         return sorted(outcomes.values(), key=_order)
 
-    def _in_turn(self, racing: list[Outcome]) -> dict[str, list[float]]:
-        """A B C A B C ...: the median of each finalist's every turn. A finalist that dies drops out."""
-        times: dict[str, list[float]] = {outcome.candidate.name: [] for outcome in racing}
+    def _racing(self, outcomes: dict[str, Outcome], medians: dict[str, float]) -> list[str]:
+        """The finalists, and the baseline when it ran at all: even stopped early it is what people compare with."""
+        names = choose.finalists(medians)
+        behind = [n for n, o in outcomes.items() if self._is_baseline(o) and o.latency and n not in names]
+        return names + behind
+
+    def _in_turn(self, racing: list[Outcome]) -> dict[str, list[Sequence[float]]]:
+        """A B C A B C ...: the samples of each one's every turn. One that dies drops out."""
+        turns: dict[str, list[Sequence[float]]] = {outcome.candidate.name: [] for outcome in racing}
         with self._workers(racing) as workers:
             for number in range(ROUNDS if len(racing) > 1 else 1):
                 for outcome in racing:
-                    self._turn(outcome, workers, times)
-                self._log.write("round", number=number + 1, medians={k: v[-1] for k, v in times.items() if v})
-        return {name: values for name, values in times.items() if len(values) == max(map(len, times.values()))}
+                    self._turn(outcome, workers, turns)
+                medians = {name: round(_median(times[-1]), 6) for name, times in turns.items() if times}
+                self._log.write("round", number=number + 1, medians=medians)
+        return {name: times for name, times in turns.items() if len(times) == max(map(len, turns.values()))}
 
-    def _turn(self, outcome: Outcome, workers: dict[str, Worker], times: dict[str, list[float]]) -> None:
+    def _turn(self, outcome: Outcome, workers: dict[str, Worker], turns: dict[str, list[Sequence[float]]]) -> None:
         name, median = outcome.candidate.name, outcome.median or 1.0
         runs = max(3, min(200, int(ROUND_SECONDS * 1e3 / median)))
         with contextlib.suppress(TailorbirdError):
             args = msgspec.structs.replace(self._args(outcome.candidate), runs=runs)
-            samples = workers[name].call(f"{_STEPS}:sample_engine", args, steps.Samples).milliseconds
-            times[name].append(float(np.median(samples)))
+            turns[name].append(workers[name].call(f"{_STEPS}:sample_engine", args, steps.Samples).milliseconds)
 
     @contextlib.contextmanager
     def _workers(self, racing: list[Outcome]) -> Iterator[dict[str, Worker]]:
@@ -125,7 +136,9 @@ class Race:
 
     def _args(self, candidate: Candidate) -> steps.StepArgs:
         engine = self._folder / candidate.name.replace(" ", "_")
-        return steps.StepArgs(candidate, self._signature, str(self._model), str(engine), self._cases, self._config.budget)
+        return steps.StepArgs(
+            candidate, self._signature, str(self._model), str(engine), self._cases, self._config.budget
+        )
 
     def _look_row(self, look: Sequence[float]) -> tuple[LatencyRow, ...]:
         place = self._cases[0].place
@@ -133,28 +146,35 @@ class Race:
 
     def _behind(self, look: Sequence[float]) -> str:
         assert self._best is not None
-        return f"{np.median(look) / self._best:.2f}x the best at a first look, cannot win; not gated"
+        return f"{min(look) / self._best:.2f}x the best at a first look, cannot win; not gated"
 
 
-def _settled(outcomes: dict[str, Outcome], rounds: dict[str, list[float]], choice: choose.Choice) -> dict[str, Outcome]:
-    """The outcomes with the finalists' in-turn figures and every loser's reason."""
-    best = float(np.median(rounds[choice.winner]))
-    settled = {}
-    for name, outcome in outcomes.items():
-        if outcome.status is Status.SLOWER:
-            fresh = _with_opt(outcome, rounds[name]) if name in rounds and len(rounds[name]) > 1 else outcome
-            slower = f"{(fresh.median or best) / best:.2f}x the chosen engine's latency"
-            if name == choice.winner:
-                fresh = _replace(fresh, status=Status.CHOSEN, reason=choice.reason)
-            else:
-                fresh = _replace(fresh, reason=slower)
-            settled[name] = fresh
-    return settled
+def _settled(
+    outcomes: dict[str, Outcome], turns: dict[str, list[Sequence[float]]], choice: choose.Choice
+) -> dict[str, Outcome]:
+    """The outcomes with the in-turn figures and every loser's reason."""
+    fresh = {name: _with_opt(outcome, turns.get(name, [])) for name, outcome in outcomes.items()}
+    best = fresh[choice.winner].median or 1.0
+    for name, outcome in fresh.items():
+        if name == choice.winner:
+            fresh[name] = _replace(outcome, status=Status.CHOSEN, reason=choice.reason)
+        elif outcome.status is Status.SLOWER:
+            fresh[name] = _replace(
+                outcome, reason=f"{(outcome.median or best) / best:.2f}x the chosen engine's latency"
+            )
+    return fresh
 
 
-def _with_opt(outcome: Outcome, times: Sequence[float]) -> Outcome:
-    rows = [_replace(row, latency=Latency.of(times)) if row.edge == "opt" else row for row in outcome.latency]
+def _with_opt(outcome: Outcome, turns: Sequence[Sequence[float]]) -> Outcome:
+    samples = [sample for turn in turns for sample in turn]
+    if not samples:
+        return outcome
+    rows = [_replace(row, latency=Latency.of(samples)) if row.edge == "opt" else row for row in outcome.latency]
     return _replace(outcome, latency=tuple(rows))
+
+
+def _median(samples: Sequence[float]) -> float:
+    return float(np.median(samples))
 
 
 def _order(outcome: Outcome) -> tuple[int, float]:

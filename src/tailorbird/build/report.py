@@ -37,7 +37,13 @@ def write_report(path: Path, manifest: Manifest) -> None:
 
 def _page(manifest: Manifest) -> str:
     title = f"{escape(manifest.model)}: {escape(manifest.candidate.name)}"
-    parts = (_head(manifest), _candidates(manifest.outcomes), _latencies(manifest.latency), _gate(manifest), _origin(manifest))
+    parts = (
+        _head(manifest),
+        _candidates(manifest.outcomes),
+        _latencies(manifest.latency),
+        _gate(manifest),
+        _origin(manifest),
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -80,7 +86,10 @@ def _latencies(rows: Iterable[LatencyRow]) -> str:
     head = "".join(f'<th class="n">{name}' for name in ("rows", "min", "median", "p90", "p99", "runs"))
     lines = "".join(
         f'<tr><td>{escape(row.edge)}<td class="name">{escape(format_shapes(row.shapes))}<td class="n">{row.rows}'
-        + "".join(f'<td class="n">{_ms(value)}' for value in (row.latency.min, row.latency.median, row.latency.p90, row.latency.p99))
+        + "".join(
+            f'<td class="n">{_ms(value)}'
+            for value in (row.latency.min, row.latency.median, row.latency.p90, row.latency.p99)
+        )
         + f'<td class="n">{row.latency.runs}</tr>'
         for row in rows
     )

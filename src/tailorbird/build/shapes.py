@@ -13,18 +13,25 @@ from onnx.reference import ReferenceEvaluator
 
 from tailorbird.build.graph_check import element_bits
 from tailorbird.build.onnx_file import signature_of, without_weights
+from tailorbird.build.passes import has_clashing_names, make_names_unique
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import ModelError
 from tailorbird.domain.signature import Shape, Shapes
 
-_FOLDED = frozenset(
-    "Abs Add Cast Ceil Concat Constant Div Equal Flatten Floor Gather Greater Identity Less Max Min Mod Mul Neg Not "
-    "ReduceProd ReduceSum Reshape Shape Size Slice Split Squeeze Sub Transpose Unsqueeze Where".split()
-)
+# fmt: off
+_FOLDED = frozenset({
+    "Abs", "Add", "Cast", "Ceil", "Concat", "Constant", "Div", "Equal", "Flatten", "Floor", "Gather",
+    "Greater", "Identity", "Less", "Max", "Min", "Mod", "Mul", "Neg", "Not", "ReduceProd", "ReduceSum",
+    "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
 """What exporters compute shapes with, and cannot make a large result out of small inputs."""
 
 _FOLD_ELEMENTS = 256
 """Only arrays up to this many elements are computed with: shapes, axes, scales."""
+
+_ROUNDS = 16
+"""Turns of inference and evaluation: one for each shape that is computed from the shape of a reshaped value."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -64,12 +71,10 @@ def bound_model(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     try:
         light = onnx.inliner.inline_local_functions(light) if light.functions else light
         _fix(light.graph, shapes)
-        inferred = _infer(light)
-        while _fold(inferred):
-            inferred = _infer(inferred)
+        light = make_names_unique(light) if has_clashing_names(light) else light
+        return _inferred_in_turns(light)
     except Exception as error:  # the C++ code raises classes of its own, and bare RuntimeError
         raise ModelError("ONNX shape inference refuses the model", got=error) from None
-    return inferred
 
 
 def known_values(graph: Any) -> dict[str, Value]:
@@ -104,8 +109,13 @@ def _fix(graph: Any, shapes: Shapes) -> None:
             dim.dim_value = size
 
 
-def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+def _inferred_in_turns(model: onnx.ModelProto) -> onnx.ModelProto:
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for _ in range(_ROUNDS):
+        if not _fold(inferred):
+            break
+        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+    return inferred
 
 
 def _fold(model: onnx.ModelProto) -> int:
@@ -123,9 +133,7 @@ def _fold(model: onnx.ModelProto) -> int:
     return len(arrays) - already
 
 
-def _results(
-    node: Any, arrays: dict[str, Array], shapes: dict[str, Value], model: onnx.ModelProto
-) -> list[Array]:
+def _results(node: Any, arrays: dict[str, Array], shapes: dict[str, Value], model: onnx.ModelProto) -> list[Array]:
     """A node's outputs when they can be computed and are small, otherwise nothing."""
     inputs = {name: arrays[name] for name in node.input if name in arrays}
     if node.op_type in {"Shape", "Size"} and node.input[0] in shapes:

@@ -14,7 +14,9 @@ import onnx
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.signature import Shapes, Signature
 
-_PASS_THROUGH = frozenset("Cast Identity Unsqueeze Squeeze Reshape Expand Flatten Transpose Slice Split Clip".split())
+_PASS_THROUGH = frozenset(
+    {"Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
 
 
 def index_limits(model: onnx.ModelProto) -> dict[str, int]:

@@ -76,16 +76,17 @@ def build(
         seed: of synthetic inputs.
         config: settings from a TOML file; flags win over it.
     """
-    from tailorbird.domain.config import Limits, load_config
+    from tailorbird.domain.config import load_config
 
     limits = {"seconds": time_limit, "memory_bytes": memory_limit * 2**20 if memory_limit else None}
-    given = {key: value for key, value in limits.items() if value is not None}
     settings = load_config(
         config, data=data, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes, seed=seed,
-        threads=_counts(threads), backends=backend, precisions=precision, limits=Limits(**given) if given else None,
+        threads=_counts(threads), backends=backend, precisions=precision, limits={k: v for k, v in limits.items() if v is not None} or None,
     )  # fmt: skip
     with BuildProgress(quiet=json) as progress:
-        result = tailorbird.build(model, output=output, repository=repo, name=name, config=settings, observers=[progress])
+        result = tailorbird.build(
+            model, output=output, repository=repo, name=name, config=settings, observers=[progress]
+        )
     _show_result(result, json)
 
 

@@ -26,7 +26,9 @@ class BuildProgress:
             self._task = self._bar.add_task("reading the model", total=None)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -63,7 +65,7 @@ def _text(event: dict[str, Any]) -> str:
 
 
 def _doing(event: dict[str, Any]) -> str:
-    doing = {"started": "reading the model", "normalised": "laying out inputs", "case": "running the reference",
+    doing = {"started": "reading the model", "normalised": "laying out inputs", "cases": "running the reference",
              "round": "finalists in turn", "chosen": "sealing"}  # fmt: skip
     return doing.get(event["event"], "building, gating, measuring")
 

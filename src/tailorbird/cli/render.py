@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 from rich.console import Console
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
     from tailorbird.build.inspect import Inspection
     from tailorbird.domain.manifest import Manifest
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal to ask, so that a redirected table keeps its lines whole."""
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
+
+
+out = _console(sys.stdout)
+err = _console(sys.stderr)
 
 _STYLES = {Status.CHOSEN: "bold green", Status.SLOWER: "", Status.STOPPED: "dim"}
 

@@ -60,8 +60,8 @@ def seal(version_dir: Path, manifest: Manifest) -> Manifest:
         The manifest as written.
 
     Raises:
-        BundleError: a file is no plain file or has no plain name, the engine's file is missing, or the
-            disk refused.
+        BundleError: a file is no plain file or has no plain name, the engine's file is missing, the
+            manifest would not read back, or the disk refused.
     """
     with _disk(f"seal {version_dir}"):
         names = sorted(_content(version_dir))
@@ -69,8 +69,10 @@ def seal(version_dir: Path, manifest: Manifest) -> Manifest:
             _check_name(name)
         sealed = msgspec.structs.replace(manifest, files={n: digest_file(version_dir / n) for n in names})
         _check_engine_file(sealed)
+        data = encode_manifest(sealed)
+        decode_manifest(data)  # what could not be read back (JSON has no infinity) must fail here, not at a load
         (version_dir / MANIFEST).parent.mkdir(exist_ok=True)
-        (version_dir / MANIFEST).write_bytes(encode_manifest(sealed))
+        (version_dir / MANIFEST).write_bytes(data)
         sync_tree(version_dir)
     return sealed
 

@@ -46,15 +46,7 @@ _MAX_READ = 4 << 20  # no honest read is larger: a chunk of a file, or the list 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the zip format's first moment: equal trees make equal files
 _PLAIN_FILE = (stat.S_IFREG | 0o644) << 16
 _HINT = "it may be cut short, or no bundle at all: copy it again, or make one with 'tailorbird build -o'"
-_ZIP_FAULTS = (
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    OverflowError,
-    LookupError,
-)
+_ZIP_FAULTS = (zipfile.BadZipFile, struct.error, EOFError, ValueError, RuntimeError, OverflowError, LookupError)
 
 
 def pack(version_dir: Path, out: Path, config: bytes) -> None:
@@ -179,9 +171,7 @@ def _checked_model(bundle_file: Path, entries: list[zipfile.ZipInfo]) -> str:
         _check_entry(bundle_file, info)
     size, total = bundle_file.stat().st_size, sum(info.file_size for info in entries)
     if total > size:
-        raise _refused(
-            bundle_file, "its files are larger than itself", f"{total} bytes", f"under {size} bytes"
-        )
+        raise _refused(bundle_file, "its files are larger than itself", f"{total} bytes", f"under {size} bytes")
     names = [info.filename for info in entries]
     _check_distinct(bundle_file, names)
     return _one_model(bundle_file, names)
@@ -197,9 +187,7 @@ def _check_entry(bundle_file: Path, info: zipfile.ZipInfo) -> None:
     if kind not in (0, stat.S_IFREG):
         raise _refused(bundle_file, f"{name} is not a plain file", f"file type {kind:o}", "a plain file")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
-        raise _refused(
-            bundle_file, f"{name} is not stored as it is", "a compressed or encrypted file", "a stored one"
-        )
+        raise _refused(bundle_file, f"{name} is not stored as it is", "a compressed or encrypted file", "a stored one")
 
 
 def _check_distinct(bundle_file: Path, names: list[str]) -> None:
@@ -215,10 +203,8 @@ def _one_model(bundle_file: Path, names: list[str]) -> str:
         if name != f"{model}/{CONFIG}" and not name.startswith(f"{model}/{VERSION}/"):
             expected = f"{model}/{CONFIG} and files in {model}/{VERSION}"
             raise _refused(bundle_file, "a file lies outside the version", name, expected)
-    if f"{model}/{VERSION}/{MANIFEST}" not in names:
-        raise _refused(
-            bundle_file, "it has no manifest", f"{len(names)} files", f"<model>/{VERSION}/{MANIFEST}"
-        )
+    if (expected := f"{model or '<model>'}/{VERSION}/{MANIFEST}") not in names:
+        raise _refused(bundle_file, "it has no manifest", f"{len(names)} files", expected)
     return model
 
 

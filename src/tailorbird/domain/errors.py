@@ -106,7 +106,7 @@ class StepOutOfMemory(StepError):
 
 
 class NoEngineError(TailorbirdError):
-    """No candidate passed the gate. ``outcomes`` is the whole table (of :class:`~tailorbird.domain.outcome.Outcome`)."""
+    """No candidate passed the gate. ``outcomes`` is the table, of ``domain.outcome.Outcome``."""
 
     outcomes: tuple[Any, ...] = ()
 

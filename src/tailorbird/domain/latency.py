@@ -10,6 +10,9 @@ import numpy as np
 from tailorbird.domain.signature import Shape
 
 
+_PERCENTILES = (0, 25, 50, 75, 90, 99)
+
+
 class Latency(msgspec.Struct, frozen=True):
     """Wall-clock milliseconds of single runs, seen from the host."""
 
@@ -24,9 +27,8 @@ class Latency(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, milliseconds: Sequence[float]) -> Latency:
         """Statistics of at least one sample, in milliseconds."""
-        low, p25, median, p75, p90, p99 = np.percentile(milliseconds, [0, 25, 50, 75, 90, 99])
-        rounded = [round(float(value), 6) for value in (low, p25, median, p75, p90, p99)]
-        return cls(*rounded, len(milliseconds))
+        places = [round(float(value), 6) for value in np.percentile(milliseconds, _PERCENTILES)]
+        return cls(**dict(zip(cls.__struct_fields__, places, strict=False)), runs=len(milliseconds))
 
     @property
     def spread(self) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.latency import LatencyRow
-from tailorbird.domain.outcome import Outcome
+from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.signature import Signature
 
 SCHEMA = 1
@@ -53,7 +55,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     gate: GateReport
     budget: Budget
     outcomes: tuple[Outcome, ...]
+    baseline: str = ""
+    """Name of the candidate that speed-ups are told against; empty when it was not among them."""
     provenance: Provenance
+
+
+def speedup(outcomes: Sequence[Outcome], baseline: str) -> float | None:
+    """The baseline's median over the chosen engine's, both measured in turn; None when either is missing."""
+    theirs = next((o.median for o in outcomes if o.candidate.name == baseline), None)
+    ours = next((o.median for o in outcomes if o.status is Status.CHOSEN), None)
+    return theirs / ours if theirs and ours else None
 
 
 class _Header(msgspec.Struct):
@@ -73,5 +84,5 @@ def decode_manifest(data: bytes) -> Manifest:
             raise BundleError("the manifest's schema is newer than this Tailorbird", got=schema, expected=SCHEMA,
                               hint="upgrade Tailorbird: pip install --upgrade tailorbird")  # fmt: skip
         return msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("the manifest cannot be read", got=error, hint="restore the bundle from its source") from None

@@ -1,0 +1,132 @@
+"""The one place where an engine is loaded: verified, matched against this machine, opened."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Capabilities, Session
+from tailorbird.domain import bundle, bundlefile
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.errors import BundleError, UsageError
+from tailorbird.domain.files import reason
+from tailorbird.domain.manifest import Manifest
+from tailorbird.domain.signature import Tensors
+from tailorbird.repository import layout
+
+_WIDENING = ("x86_64", "avx2", "avx512", "amx")
+"""Each of these instruction sets contains those before it."""
+
+
+class LoadedEngine:
+    """An engine that can run, with the manifest that says what it is. Use it as a context manager."""
+
+    def __init__(self, manifest: Manifest, session: Session, resources: ExitStack) -> None:
+        self.manifest = manifest
+        self.session = session
+        # Files live as long as the session does, also where somebody keeps the session alone.
+        self._release = weakref.finalize(session, resources.close)
+
+    def run(self, inputs: Tensors) -> dict[str, Array]:
+        """Run once; see :meth:`tailorbird.backends.base.Session.run`."""
+        return self.session.run(inputs)
+
+    def close(self) -> None:
+        """Release the engine, and the temporary files of an unpacked bundle; a second call does nothing."""
+        self.session.close()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_bundle(path: Path) -> LoadedEngine:
+    """Load a ``.engine`` file, a version's folder, or the latest version in a model's folder.
+
+    Raises:
+        BundleError: there is no bundle at ``path``, it is altered, or this machine cannot run it.
+        BackendUnavailable: its runtime is not installed here.
+        BackendError: its runtime refused it.
+    """
+    with ExitStack() as resources:
+        try:
+            version_dir = _version_dir(path, resources)
+        except OSError as error:
+            hint = "see that it can be read and the temporary folder has room; TMPDIR names another"
+            raise BundleError(f"cannot open {path}", got=reason(error), hint=hint) from error
+        return _loaded(version_dir, resources)
+
+
+def load_version(version_dir: Path) -> LoadedEngine:
+    """Load the engine of one version's folder; raises as :func:`open_bundle`."""
+    with ExitStack() as resources:
+        return _loaded(version_dir, resources)
+
+
+def _loaded(version_dir: Path, resources: ExitStack) -> LoadedEngine:
+    manifest = bundle.verify(version_dir)
+    candidate = manifest.candidate
+    try:
+        backend = registry.backend(candidate.target.runtime)
+    except UsageError as error:
+        what = f"the engine needs the runtime '{candidate.target.runtime}'"
+        hint = f"upgrade Tailorbird, or build for one of {error.expected}"
+        raise BundleError(what, got="no backend of that name", hint=hint) from error
+    _check_machine(manifest, backend.capabilities())
+    session = backend.open(version_dir, candidate, manifest.signature)
+    return LoadedEngine(manifest, session, resources.pop_all())
+
+
+def _check_machine(manifest: Manifest, here: Capabilities) -> None:
+    target, precision = manifest.candidate.target, manifest.candidate.precision
+    if target.device != here.target.device or not _covers(here.target.arch, target.arch):
+        hint = "build it on this machine, or on one like it"
+        what = "the engine was built for another machine"
+        raise BundleError(what, got=target, expected=here.target, hint=hint)
+    if precision not in here.precisions:
+        what = f"the engine's precision does not run in {target.runtime} on this machine"
+        hint = "build it on this machine"
+        raise BundleError(what, got=precision, expected=", ".join(here.precisions), hint=hint)
+
+
+def _covers(here: str, needed: str) -> bool:
+    if here in _WIDENING and needed in _WIDENING:
+        return _WIDENING.index(here) >= _WIDENING.index(needed)
+    return here == needed
+
+
+def _version_dir(path: Path, resources: ExitStack) -> Path:
+    if path.is_file():
+        return _unpacked(path, resources)
+    if not path.is_dir():
+        got = "no such file or folder" if not path.exists() else "neither a file nor a folder"
+        raise BundleError(f"there is no bundle at {path}", got=got, expected="a .engine file or a version's folder")
+    if (path / bundle.MANIFEST).exists():
+        return path
+    return _latest(path)
+
+
+def _unpacked(bundle_file: Path, resources: ExitStack) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tailorbird-"))
+    resources.callback(shutil.rmtree, folder, ignore_errors=True)
+    return bundlefile.unpack(bundle_file, folder)
+
+
+def _latest(folder: Path) -> Path:
+    if versions := layout.versions_in(folder):
+        return folder / str(versions[-1])
+    models = layout.models_in(folder)
+    got = f"a repository of {', '.join(models)}" if models else "a folder without versions"
+    hint = f"name a model's folder: {folder / models[0]}" if models else None
+    raise BundleError(f"there is no bundle at {folder}", got=got, expected="a version or a model's folder", hint=hint)

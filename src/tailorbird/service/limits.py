@@ -1,0 +1,27 @@
+"""What a request may be, checked before memory is given to it."""
+
+from __future__ import annotations
+
+import msgspec
+
+NAME_LENGTH = 1024
+"""Characters of an id or of a tensor's or parameter's name."""
+RANK = 16
+"""Dims of a tensor."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Limits of one server."""
+
+    body_bytes: int = 64 << 20
+    """Bytes of a request's body, as sent and once more after decompression."""
+    buffered_bytes: int = 1 << 30
+    """Bytes of all bodies held at once; further requests are told to come back."""
+    tensors: int = 256
+    """Inputs of a request, and outputs it asks for."""
+    parameters: int = 64
+    """Parameters of a request or of a tensor."""
+    elements: int = 64 << 20
+    """Elements of a tensor."""
+    json_elements: int = 8 << 20
+    """Elements of a tensor sent as JSON, each of which is a Python object for a moment."""

@@ -1,0 +1,313 @@
+"""The protocol's bodies: bytes to :class:`InferRequest`, :class:`InferResponse` to bytes. Pure; no sockets.
+
+A body is JSON, followed by the blobs of the tensors sent as binary data, in the order the JSON names them.
+The JSON is decoded in one piece, one body at a time, and is bounded by the body's size; what it says of
+sizes is judged before arrays are made.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from tailorbird.domain.dtype import Array, DType
+from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.service import tensors
+from tailorbird.service.faults import WireError
+from tailorbird.service.limits import NAME_LENGTH, Limits
+from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_LENGTH)]
+_Parameters = dict[Annotated[str, msgspec.Meta(max_length=NAME_LENGTH)], Parameter]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_DTYPES = {str(dtype): dtype for dtype in DType}
+_REFUSED = {
+    "shared_memory_region": "shared memory is off on this server",
+    "classification": "classification is not offered",
+}
+
+
+class _Input(msgspec.Struct):
+    name: _Name
+    shape: list[_Size]
+    datatype: str
+    parameters: _Parameters | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _AskedOutput(msgspec.Struct):
+    name: _Name
+    parameters: _Parameters | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input]
+    id: Annotated[str, msgspec.Meta(max_length=NAME_LENGTH)] = ""
+    parameters: _Parameters | None = None
+    outputs: list[_AskedOutput] | None = None
+
+
+class _Output(msgspec.Struct):
+    name: str
+    datatype: DType
+    shape: tuple[int, ...]
+    data: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Response(msgspec.Struct):
+    model_name: str
+    model_version: str
+    outputs: list[_Output]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReplyForm(msgspec.Struct, frozen=True):
+    """Which outputs go back as binary data."""
+
+    binary: bool = False
+    """For outputs that are not named below."""
+    outputs: dict[str, bool] = {}
+
+    def is_binary(self, name: str) -> bool:
+        """Whether this output goes back as binary data."""
+        return self.outputs.get(name, self.binary)
+
+
+class Body(msgspec.Struct, frozen=True):
+    """An encoded response. ``json_bytes`` is its ``Inference-Header-Content-Length``; None when all of it is JSON."""
+
+    data: bytes
+    json_bytes: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Request)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_infer(
+    body: bytes, json_bytes: int | None, model: str, version: int | None, limits: Limits
+) -> tuple[InferRequest, ReplyForm]:
+    """Read an inference request.
+
+    Args:
+        body: the whole body, decompressed.
+        json_bytes: how much of it is JSON; None means all of it, and there are no blobs.
+        model: the model's name, from the path.
+        version: its version, from the path, or None.
+        limits: what the request may be.
+
+    Raises:
+        WireError: the body is no request, contradicts itself, or is over a limit.
+    """
+    request = _decode(_json_part(body, json_bytes))
+    outputs = request.outputs or []
+    _check_counts(request, outputs, limits)
+    inputs, dtypes = _read_inputs(
+        request.inputs, memoryview(body)[len(body) if json_bytes is None else json_bytes :], limits
+    )
+    parameters = request.parameters or {}
+    value = InferRequest(
+        model=model,
+        version=version,
+        id=request.id,
+        parameters=parameters,
+        inputs=inputs,
+        dtypes=dtypes,
+        outputs=tuple(output.name for output in outputs),
+    )
+    return value, _reply_form(parameters, outputs, limits)
+
+
+def decode_raw(
+    body: bytes, signature: Signature, model: str, version: int | None, limits: Limits
+) -> tuple[InferRequest, ReplyForm]:
+    """Read a request whose JSON has length 0: the body is the one input, as a batch of one; outputs go back binary.
+
+    Raises:
+        WireError: the model has several inputs, or the body's size does not settle its shape.
+    """
+    if len(signature.inputs) != 1:
+        raise WireError("a body without JSON needs a model with one input", got=f"{len(signature.inputs)} inputs",
+                        hint="set Inference-Header-Content-Length to the length of the JSON")  # fmt: skip
+    spec = signature.inputs[0]
+    if spec.dtype is DType.BYTES:
+        array = tensors.from_binary(spec.name, spec.dtype, (1,), memoryview(len(body).to_bytes(4, "little") + body))
+    else:
+        shape = _raw_shape(spec, signature.batch_dim, len(body))
+        tensors.element_count(spec.name, shape, limits)
+        array = tensors.from_binary(spec.name, spec.dtype, shape, memoryview(body))
+    request = InferRequest(model=model, version=version, inputs={spec.name: array}, dtypes={spec.name: spec.dtype})
+    return request, ReplyForm(binary=True)
+
+
+def encode_infer(response: InferResponse, form: ReplyForm) -> Body:
+    """Write an inference response.
+
+    Raises:
+        InputError: an output asked for as JSON cannot be JSON (FP16, BF16, NaN, Infinity, bytes that
+            are not UTF-8); the hint says to ask for binary data.
+    """
+    blobs: list[bytes | memoryview] = []
+    outputs = [
+        _output(name, response.dtypes[name], array, form.is_binary(name), blobs)
+        for name, array in response.outputs.items()
+    ]
+    answer = _Response(response.model, str(response.version), outputs, response.id or msgspec.UNSET)
+    data = _encoder.encode(answer)
+    if b"null" in data:  # how msgspec writes NaN and Infinity; the word may also stand in a string
+        _refuse_not_finite(response, form)
+    return Body(b"".join([data, *blobs]), len(data)) if blobs else Body(data)
+
+
+def encode_error(message: str) -> bytes:
+    """The protocol's error body."""
+    return _encoder.encode({"error": message})
+
+
+def encode(value: Any) -> bytes:
+    """A metadata record, or a plain mapping, as JSON."""
+    return _encoder.encode(value)
+
+
+def _json_part(body: bytes, json_bytes: int | None) -> bytes | memoryview:
+    if json_bytes is None:
+        return body
+    if json_bytes > len(body):
+        raise WireError("Inference-Header-Content-Length is out of range", got=json_bytes,
+                        expected=f"0 to {len(body)}, the body's length")  # fmt: skip
+    return memoryview(body)[:json_bytes]
+
+
+def _decode(text: bytes | memoryview) -> _Request:
+    try:
+        return _decoder.decode(text)
+    except RecursionError:
+        raise WireError("the request is nested too deeply") from None
+    except ValueError as error:  # msgspec's errors, and bytes that are not UTF-8
+        raise WireError("the request's JSON is not valid", got=error) from None
+
+
+def _check_counts(request: _Request, outputs: list[_AskedOutput], limits: Limits) -> None:
+    for what, count, limit in (
+        ("inputs", len(request.inputs), limits.tensors),
+        ("outputs", len(outputs), limits.tensors),
+        ("parameters", len(request.parameters or ()), limits.parameters),
+    ):
+        if count > limit:
+            raise WireError(f"the request has too many {what}", got=count, expected=f"at most {limit}")
+
+
+def _read_inputs(inputs: list[_Input], blobs: memoryview, limits: Limits) -> tuple[dict[str, Array], dict[str, DType]]:
+    arrays: dict[str, Array] = {}
+    dtypes: dict[str, DType] = {}
+    for tensor in inputs:
+        if tensor.name in arrays:
+            raise WireError(f"input '{tensor.name}' is given twice")
+        dtype = dtypes[tensor.name] = _dtype(tensor)
+        shape = tuple(tensor.shape)
+        tensors.element_count(tensor.name, shape, limits)
+        size = _blob_size(tensor, limits)
+        if size is None:
+            arrays[tensor.name] = _from_json(tensor, dtype, shape, limits)
+        else:
+            blob, blobs = _take(tensor.name, blobs, size)
+            arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, blob)
+    if blobs.nbytes:
+        raise WireError("the body is longer than its tensors", got=f"{blobs.nbytes} bytes too many")
+    return arrays, dtypes
+
+
+def _dtype(tensor: _Input) -> DType:
+    dtype = _DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise WireError(f"input '{tensor.name}' has an unknown datatype", got=repr(tensor.datatype[:40]),
+                        expected=", ".join(_DTYPES))  # fmt: skip
+    return dtype
+
+
+def _blob_size(tensor: _Input, limits: Limits) -> int | None:
+    """Bytes of the input's blob, or None when its data is in the JSON."""
+    if tensor.parameters is None:
+        return None
+    _check_parameters(f"input '{tensor.name}'", tensor.parameters, limits)
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        return None
+    if type(size) is not int or size < 0:
+        raise WireError(f"input '{tensor.name}' has a binary_data_size that is no size", got=repr(size)[:40])
+    if tensor.data is not msgspec.UNSET:
+        raise WireError(f"input '{tensor.name}' has both data and binary_data_size")
+    return size
+
+
+def _from_json(tensor: _Input, dtype: DType, shape: tuple[int, ...], limits: Limits) -> Array:
+    if isinstance(tensor.data, msgspec.UnsetType):
+        raise WireError(f"input '{tensor.name}' has no data", expected="data, or the parameter binary_data_size")
+    return tensors.from_json(tensor.name, dtype, shape, bytes(tensor.data), limits)
+
+
+def _take(name: str, blobs: memoryview, size: int) -> tuple[memoryview, memoryview]:
+    if size > blobs.nbytes:
+        raise WireError(f"input '{name}' runs past the end of the body", got=f"{blobs.nbytes} bytes",
+                        expected=f"{size} bytes",
+                        hint="is Inference-Header-Content-Length the length of the JSON?")  # fmt: skip
+    return blobs[:size], blobs[size:]
+
+
+def _check_parameters(whose: str, parameters: _Parameters, limits: Limits) -> None:
+    if len(parameters) > limits.parameters:
+        raise WireError(
+            f"{whose} has too many parameters", got=len(parameters), expected=f"at most {limits.parameters}"
+        )
+    for name, why in _REFUSED.items():
+        if name in parameters:
+            raise WireError(f"{whose} has the parameter {name}", got=why)
+
+
+def _reply_form(parameters: _Parameters, outputs: list[_AskedOutput], limits: Limits) -> ReplyForm:
+    overall = _flag("the request", parameters, "binary_data_output")
+    asked = {}
+    for output in outputs:
+        if output.parameters:
+            _check_parameters(f"output '{output.name}'", output.parameters, limits)
+            flag = _flag(f"output '{output.name}'", output.parameters, "binary_data")
+            if flag is not None:
+                asked[output.name] = flag
+    return ReplyForm(bool(overall), asked)
+
+
+def _flag(whose: str, parameters: _Parameters, name: str) -> bool | None:
+    value = parameters.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise WireError(f"{whose} has a {name} that is no boolean", got=repr(value)[:40])
+
+
+def _raw_shape(spec: TensorSpec, batch_dim: str | None, size: int) -> tuple[int, ...]:
+    """The shape a body of that size must have: one row, and at most one dim left open."""
+    dims = [1 if dim == batch_dim else dim for dim in spec.dims]
+    fixed = spec.dtype.itemsize
+    for dim in dims:
+        fixed *= dim if isinstance(dim, int) else 1
+    unknown = sum(isinstance(dim, str) for dim in dims)
+    if unknown > 1:
+        raise WireError("a body without JSON leaves the shape open", got=f"{unknown} dynamic dims of {spec}",
+                        expected="at most one besides the batch")  # fmt: skip
+    return tuple(dim if isinstance(dim, int) else size // (fixed or 1) for dim in dims)
+
+
+def _output(name: str, dtype: DType, array: Array, binary: bool, blobs: list[bytes | memoryview]) -> _Output:
+    if not binary:
+        return _Output(name, dtype, array.shape, data=tensors.to_json(name, dtype, array))
+    blob = tensors.to_binary(dtype, array)
+    blobs.append(blob)
+    return _Output(name, dtype, array.shape, parameters={"binary_data_size": len(blob)})
+
+
+def _refuse_not_finite(response: InferResponse, form: ReplyForm) -> None:
+    for name, array in response.outputs.items():
+        if response.dtypes[name].is_float and not form.is_binary(name) and not np.isfinite(array).all():
+            raise tensors.binary_needed(name, "holds NaN or Infinity")

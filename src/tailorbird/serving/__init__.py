@@ -1,0 +1,1 @@
+"""Models in service: instances, the hub of what is loaded, and the protocol's operations without a transport."""

@@ -1,0 +1,1 @@
+"""The protocol as clients meet it: golden bodies, the official client, raw sockets."""

@@ -1,0 +1,190 @@
+"""Loading: verified, matched against the machine, opened; and clear words for what cannot be."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from tailorbird.backends import registry
+from tailorbird.backends.host import cpu_arch
+from tailorbird.domain.errors import BackendError, BundleError
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.target import Target
+from tailorbird.repository.load import LoadedEngine, load_version, open_bundle
+from tailorbird.repository.store import LocalRepository
+from tests import bundles
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    return bundles.version(tmp_path / "version")
+
+
+@pytest.fixture
+def engine(version: Path) -> Path:
+    return bundles.engine_file(version, version.parent / "tiny.engine")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where bundles are unpacked."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def answers(loaded: LoadedEngine) -> bool:
+    return np.allclose(loaded.run(bundles.INPUTS)["y"], bundles.expected(), atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "reference"])
+def test_an_engine_of_each_runtime_runs_from_a_file(runtime: str, tmp_path: Path) -> None:
+    engine = bundles.engine_file(bundles.version(tmp_path / "version", runtime), tmp_path / "x.engine")
+    with open_bundle(engine) as loaded:
+        assert loaded.manifest.candidate.target.runtime == runtime
+        assert answers(loaded)
+        assert loaded.session.executed_precision()
+
+
+def test_a_version_folder_opens(version: Path) -> None:
+    with open_bundle(version) as loaded, load_version(version) as again:
+        assert answers(loaded)
+        assert answers(again)
+
+
+def test_a_model_folder_opens_its_latest_version(version: Path, tmp_path: Path) -> None:
+    repository = LocalRepository(tmp_path / "repository")
+    repository.publish(version)
+    repository.publish(bundles.version(tmp_path / "second", executed={"bf16": 1}))
+    with open_bundle(repository.root / "tiny") as loaded:
+        assert loaded.manifest.executed == {"bf16": 1}
+
+
+def test_closing_removes_the_temporary_files(engine: Path, temporary: Path) -> None:
+    loaded = open_bundle(engine)
+    assert list(temporary.iterdir())
+    loaded.close()
+    loaded.close()
+    assert not list(temporary.iterdir())
+    with pytest.raises(BackendError, match="the session is closed"):
+        loaded.run(bundles.INPUTS)
+
+
+def test_the_files_live_as_long_as_the_session(engine: Path, temporary: Path) -> None:
+    session = open_bundle(engine).session
+    gc.collect()
+    assert list(temporary.iterdir())
+    session.close()
+    del session
+    gc.collect()
+    assert not list(temporary.iterdir())
+
+
+def refusal(path: Path) -> BundleError:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(path)
+    return caught.value
+
+
+def test_a_refused_engine_leaves_no_temporary_files(version: Path, temporary: Path) -> None:
+    target = Target("onnxruntime", "cuda", "sm90")
+    other = bundles.version(version.parent / "other", candidate=bundles.candidate(target=target))
+    refusal(bundles.engine_file(other, version.parent / "other.engine"))
+    assert not list(temporary.iterdir())
+
+
+def test_a_flipped_bit_is_not_loaded(version: Path) -> None:
+    path = version / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert refusal(version).what == f"'model.onnx' of {version} was altered"
+
+
+def changed(tmp_path: Path, **changes: Any) -> Path:
+    return bundles.version(tmp_path / "changed", candidate=bundles.candidate(**changes))
+
+
+def test_an_engine_for_another_device_is_refused(tmp_path: Path) -> None:
+    error = refusal(changed(tmp_path, target=Target("onnxruntime", "cuda", "sm90")))
+    assert error.message == (
+        f"the engine was built for another machine: got onnxruntime:cuda:sm90, "
+        f"expected onnxruntime:cpu:{cpu_arch()}\nHint: build it on this machine, or on one like it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "engine", "runs"),
+    [("avx2", "avx2", True), ("amx", "avx2", True), ("avx2", "avx512", False), ("amx", "aarch64", False)],
+)
+def test_a_wider_machine_runs_narrower_engines(
+    here: str, engine: str, runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = registry.backend("onnxruntime")
+    capabilities = msgspec.structs.replace(backend.capabilities(), target=Target("onnxruntime", "cpu", here))
+    version = changed(tmp_path, target=Target("onnxruntime", "cpu", engine))
+    monkeypatch.setattr(type(backend), "_capabilities", lambda self: capabilities)
+    if runs:
+        open_bundle(version).close()
+    else:
+        assert refusal(version).what == "the engine was built for another machine"
+
+
+def test_a_precision_that_the_machine_lacks_is_refused(tmp_path: Path) -> None:
+    error = refusal(changed(tmp_path, precision=Precision.INT8))
+    assert error.message == (
+        "the engine's precision does not run in onnxruntime on this machine: got int8, expected fp32\n"
+        "Hint: build it on this machine"
+    )
+
+
+def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
+    error = refusal(changed(tmp_path, target=Target("futurert", "cpu", cpu_arch())))
+    assert error.what == "the engine needs the runtime 'futurert'"
+    assert error.hint
+    assert error.hint.startswith("upgrade Tailorbird, or build for one of onnxruntime, openvino, reference")
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none").message == (
+        f"there is no bundle at {tmp_path}/none: got no such file or folder, "
+        "expected a .engine file or a version's folder"
+    )
+
+
+def test_another_kind_of_thing() -> None:
+    assert refusal(Path("/dev/null")).got == "neither a file nor a folder"
+
+
+def test_another_kind_of_file(tmp_path: Path) -> None:
+    model = bundles.write_model(tmp_path / "m.onnx")
+    assert refusal(model).what == f"{model} is not a whole bundle"
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path).got == "a folder without versions"
+
+
+def test_a_repository_names_its_models(version: Path, tmp_path: Path) -> None:
+    root = tmp_path / "repository"
+    LocalRepository(root).publish(version)
+    error = refusal(root)
+    assert error.got == "a repository of tiny"
+    assert error.hint == f"name a model's folder: {root}/tiny"
+
+
+def test_no_room_to_unpack(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert refusal(engine).message == (
+        f"cannot open {engine}: got No such file or directory\n"
+        "Hint: see that it can be read and the temporary folder has room; TMPDIR names another"
+    )
+
+
+def test_a_path_too_long_for_the_system(tmp_path: Path) -> None:
+    assert refusal(tmp_path / ("x" * 300)).got == "File name too long"
