@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-import tailorbird
+from tailorbird import api
 from tailorbird.backends import registry
 from tailorbird.build.data import load_set
 from tailorbird.build.measure import timed
@@ -62,7 +62,7 @@ def _opened(key: bytes) -> tuple[Run, list[Feeds]]:
 
 
 def _bundle(turn: Turn) -> Run:
-    return tailorbird.open(turn.model).run
+    return api.open(turn.model).run
 
 
 def _candidate(turn: Turn) -> Run:

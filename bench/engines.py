@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import tailorbird
+from tailorbird import api
 from bench import zoo
 from bench.contestants import Times, Turn
 from tailorbird.backends.host import cpu_facts, usable_cores
@@ -77,7 +77,7 @@ def measure(name: str, threads: int, rounds: int) -> Row:
         inputs = _write_inputs(model, folder)
         started = time.perf_counter()
         with BuildProgress() as progress:
-            result = tailorbird.build(
+            result = api.build(
                 source,
                 output=folder / f"{name}.engine",
                 opt_shapes=format_shapes(model.shapes),
@@ -100,7 +100,7 @@ def _write_inputs(model: zoo.ZooModel, folder: Path) -> Path:
 
 
 def _contestants(
-    model: zoo.ZooModel, source: Path, result: tailorbird.Result, inputs: Path, threads: int
+    model: zoo.ZooModel, source: Path, result: api.Result, inputs: Path, threads: int
 ) -> dict[str, Turn]:
     def turn(kind: str, what: object, **more: object) -> Turn:
         return Turn(kind, str(what), str(inputs), threads, 0, **more)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,21 +139,12 @@ def _packed(version_dir: Path, manifest: Manifest, output: Path) -> Path:
 
 
 def _published(source: Path, repository: Path, name: str | None) -> Path:
+    from tailorbird.domain.bundlefile import manifest_of
     from tailorbird.repository.store import LocalRepository
 
     store = LocalRepository(repository)
     version = store.publish(source, name)
-    return store.version_dir(name or _model_of(source), version)
-
-
-def _model_of(source: Path) -> str:
-    from tailorbird.domain.bundle import read_manifest
-    from tailorbird.domain.bundlefile import unpack
-
-    if source.is_dir():
-        return read_manifest(source).model
-    with tempfile.TemporaryDirectory() as folder:
-        return read_manifest(unpack(source, Path(folder))).model
+    return store.version_dir(name or manifest_of(source).model, version)
 
 
 @contextmanager

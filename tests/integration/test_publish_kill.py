@@ -42,6 +42,56 @@ while True:
     pack(Path(sys.argv[2]), Path(sys.argv[1]), b"")
 """
 
+# Audit events mark the steps: each open, rename, mkdir, remove, lock and copy. Before the one that was
+# asked for, the publishing process kills itself; forks make trying them all quick.
+KILL_AT_EVERY_STEP = """
+import os, signal, sys
+from pathlib import Path
+from tailorbird.repository import layout
+from tailorbird.repository.config_pbtxt import config_pbtxt
+from tailorbird.repository.store import LocalRepository
+
+folder, older, newer, earlier = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+
+def kill_before(step):
+    def count(event, arguments):
+        nonlocal step
+        if event == "open" or event.partition(".")[0] in ("os", "shutil", "fcntl"):
+            step -= 1
+            if step == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+
+def publish_killed(repository, step):
+    pid = os.fork()
+    if pid == 0:
+        kill_before(step)
+        repository.publish(newer)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def check(repository, step):
+    checks = repository.verify() if repository.root.exists() else ()
+    assert all(check.ok for check in checks), (step, checks)
+    assert len(checks) in (earlier, earlier + 1), (step, checks)
+    assert repository.publish(older, "another") == 1, step
+    assert not list(layout.incoming_dir(repository.root).iterdir()), step
+    for model in repository.models():
+        config = (repository.root / model / "config.pbtxt").read_bytes()
+        assert config == config_pbtxt(repository.manifest(model), model), (step, model)
+
+code, step = -signal.SIGKILL, 0
+while code == -signal.SIGKILL:
+    step += 1
+    repository = LocalRepository(folder / str(step))
+    for _ in range(earlier):
+        repository.publish(older)
+    code = publish_killed(repository, step)
+    check(repository, step)
+assert code == 0, code
+print(step)
+"""
+
 PUBLISH_SOME = """
 import sys
 from pathlib import Path
@@ -114,6 +164,18 @@ def test_killed_publishers_leave_whole_versions(tmp_path: Path, version: Path, e
 
 def test_a_killed_pack_leaves_the_old_file_or_the_new(tmp_path: Path, version: Path) -> None:
     kill_packers(4, tmp_path / "tiny.engine", version)
+
+
+@pytest.mark.parametrize(("kind", "earlier"), [("engine", 0), ("version", 1)])
+def test_a_kill_before_any_step_leaves_whole_versions(tmp_path: Path, kind: str, earlier: int) -> None:
+    older = bundles.version(tmp_path / "older")
+    newer = bundles.version(tmp_path / "newer", candidate=bundles.candidate(threads=2))
+    source = newer if kind == "version" else bundles.engine_file(newer, tmp_path / "newer.engine")
+    command = [sys.executable, "-c", KILL_AT_EVERY_STEP, str(tmp_path), str(older), str(source), str(earlier)]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 40
 
 
 @pytest.mark.heavy

@@ -1,4 +1,5 @@
 """Bodies as they stand on the wire, byte for byte."""
+# ruff: noqa: E501 - a message is easier to judge in one piece
 
 import json
 
@@ -88,7 +89,13 @@ def test_all_of_a_request_is_read():
 
 @pytest.mark.parametrize(
     ("shape", "data"),
-    [([2, 2], [1, 2, 3, 4]), ([2, 2], [[1, 2], [3, 4]]), ([1, 2, 2], [[[1, 2], [3, 4]]]), ([], [1]), ([2, 0], [[], []])],
+    [
+        ([2, 2], [1, 2, 3, 4]),
+        ([2, 2], [[1, 2], [3, 4]]),
+        ([1, 2, 2], [[[1, 2], [3, 4]]]),
+        ([], [1]),
+        ([2, 0], [[], []]),
+    ],
 )
 def test_data_may_be_flat_or_nested(shape, data):
     for dtype in ("FP32", "INT64"):
@@ -191,7 +198,9 @@ def test_refused_json(case):
 
 
 def blob(size, dtype="FP32", **fields):
-    return {"inputs": [{"name": "x", "shape": [2], "datatype": dtype, "parameters": {"binary_data_size": size}, **fields}]}
+    return {
+        "inputs": [{"name": "x", "shape": [2], "datatype": dtype, "parameters": {"binary_data_size": size}, **fields}]
+    }
 
 
 H = "\nHint: is Inference-Header-Content-Length the length of the JSON?"
@@ -223,7 +232,9 @@ def test_the_json_cannot_be_longer_than_the_body():
 
 
 def test_bytes_without_their_json_length_are_no_json():
-    assert refusal(json.dumps(blob(8)).encode() + bytes(8)).startswith("the request's JSON is not valid: got JSON is malf")
+    assert refusal(json.dumps(blob(8)).encode() + bytes(8)).startswith(
+        "the request's JSON is not valid: got JSON is malf"
+    )
 
 
 # --- raw requests ---------------------------------------------------------------------------------

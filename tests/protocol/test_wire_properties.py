@@ -42,7 +42,7 @@ def as_request(answer, json_bytes):
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), arrays(), max_size=4), st.booleans(), st.text(max_size=8))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_round_trip(named, binary, request_id):
     outputs = {name: array for name, (_, array) in named.items()}
     dtypes = {name: dtype for name, (dtype, _) in named.items()}
@@ -63,8 +63,7 @@ def survives(call, *arguments):
     """A value, or an error of ours; anything else fails the test."""
     try:
         return call(*arguments)
-    except TailorbirdError as error:
-        assert error.message
+    except TailorbirdError:
         return None
 
 
@@ -89,7 +88,7 @@ BLOBS = struct.pack("<I", 1) + b"a" + struct.pack("<I", 2) + b"bc" + b"\x01\x02"
 
 
 @given(st.lists(st.tuples(st.integers(0, len(VALID + BLOBS)), st.binary(max_size=3), st.integers(0, 4)), max_size=4))
-@settings(max_examples=400)
+@settings(max_examples=250)
 @example([])
 def test_mutated_requests(changes):
     body = bytearray(VALID + BLOBS)
@@ -104,18 +103,19 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
+PARAMETERS = st.dictionaries(st.just("binary_data_size") | st.text(max_size=3), JSON, max_size=3)
 TENSOR = st.fixed_dictionaries(
     {
         "name": st.text(max_size=3),
         "shape": st.lists(st.integers(-1, 4) | st.integers(), max_size=4) | JSON,
         "datatype": st.sampled_from([str(dtype) for dtype in DType]) | st.text(max_size=4),
     },
-    optional={"data": JSON, "parameters": st.dictionaries(st.just("binary_data_size") | st.text(max_size=3), JSON, max_size=3)},
-)  # fmt: skip
+    optional={"data": JSON, "parameters": PARAMETERS},
+)
 
 
 @given(st.fixed_dictionaries({"inputs": st.lists(TENSOR, max_size=3)}, optional={"outputs": JSON, "parameters": JSON}))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_plausible_requests(request):
     survives(wire.decode_infer, json.dumps(request).encode(), None, "m", None, LIMITS)
 

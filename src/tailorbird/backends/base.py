@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from tailorbird.domain.candidate import Candidate, Option
-from tailorbird.domain.dtype import Array
+from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError
 from tailorbird.domain.manifest import EngineFormat
 from tailorbird.domain.precision import Precision
@@ -131,7 +131,9 @@ class Session(abc.ABC):
     def _sample(self) -> dict[str, Array]:
         """Zeros at the profile's opt shape: enough to make a runtime report, never to measure."""
         shapes = self._candidate.profile.opt
-        return {spec.name: np.zeros(shapes[spec.name], spec.dtype.numpy) for spec in self._signature.inputs}
+        zeros = {spec.name: "" if spec.dtype is DType.BYTES else 0 for spec in self._signature.inputs}
+        return {spec.name: np.full(shapes[spec.name], zeros[spec.name], spec.dtype.numpy)
+                for spec in self._signature.inputs}  # fmt: skip
 
 
 class Backend(abc.ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from functools import cache
@@ -34,11 +35,24 @@ def cpu_arch() -> str:
 def usable_cores() -> int:
     """Cores this process may run on, which in a container is fewer than the machine has."""
     affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(cores, _quota_cores(Path("/sys/fs/cgroup/cpu.max")) or cores))
+
+
+def _quota_cores(limit: Path) -> int | None:
+    """Whole cores that a container's CPU quota pays for (cgroup v2), or None without a quota."""
+    try:
+        quota, period = limit.read_text("ascii").split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # "max 100000" is no quota
+        return None
 
 
 _DECISIVE = frozenset(
-    "avx2 fma avx_vnni avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8 asimddp bf16 i8mm sve".split()
+    (
+        *("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+        *("amx_tile", "amx_bf16", "amx_int8", "asimddp", "bf16", "i8mm", "sve"),
+    )
 )
 
 

@@ -29,6 +29,9 @@ R = TypeVar("R")
 _TICK = 0.02
 """Seconds between two looks at the child's memory and clock."""
 
+_GRACE = 2.0
+"""Seconds that a child which closed its pipe has to end."""
+
 
 class Call(msgspec.Struct, frozen=True):
     """One request to the child: ``module:function`` and its argument as JSON."""
@@ -105,25 +108,29 @@ class Worker:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             read_end, write_end = os.pipe()
-            with _log_file(self._log) as log:
-                self._child = _spawn(write_end, log, self._search_path)
-            os.close(write_end)
             self._replies = os.fdopen(read_end, "rb")
+            try:
+                with _log_file(self._log) as log:
+                    self._child = _spawn(write_end, log, self._search_path)
+            finally:
+                os.close(write_end)
         return self._child
 
     def _await(self, child: subprocess.Popen[bytes], function: str) -> bytes:
         """The child's next reply line; kills it when it goes over a limit."""
         assert self._replies is not None
         deadline = time.monotonic() + self._limits.seconds
-        received = b""
+        received = bytearray()
         while not received.endswith(b"\n"):
+            ended = child.poll() is not None
             if select.select([self._replies], [], [], _TICK)[0]:
                 piece = os.read(self._replies.fileno(), 1 << 16)
-                if not piece:
-                    raise self._died(child, function)
+                ended = not piece
                 received += piece
+            if ended:  # a process that the step left behind may keep the pipe open
+                raise self._died(child, function)
             self._enforce(child, deadline, function)
-        return received
+        return bytes(received)
 
     def _enforce(self, child: subprocess.Popen[bytes], deadline: float, function: str) -> None:
         resident = _resident_bytes(child.pid)
@@ -132,7 +139,7 @@ class Worker:
             self.close()
             raise StepOutOfMemory(f"{_step(function)} used too much memory and was stopped", got=_mib(resident),
                                   expected=f"at most {_mib(self._limits.memory_bytes)}",
-                                  hint="raise the memory limit with --memory-limit, or build smaller shapes")  # fmt: skip
+                                  hint="raise it with --memory-limit, or build smaller shapes")  # fmt: skip
         if time.monotonic() > deadline:
             self.close()
             raise StepTimedOut(f"{_step(function)} took too long and was stopped",
@@ -140,15 +147,27 @@ class Worker:
                                hint="raise the time limit with --time-limit")  # fmt: skip
 
     def _died(self, child: subprocess.Popen[bytes], function: str) -> StepCrashed:
-        code = child.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it closed the pipe and lives on
+            child.wait(timeout=_GRACE)
         self.close()
+        code = child.returncode
         cause = _signal_name(-code) if code < 0 else f"exit status {code}"
         said = _last_words(self._log)
         return StepCrashed(f"{_step(function)} crashed", got=cause + (f"; it said: {said}" if said else ""))
 
 
 def _spawn(write_end: int, log: IO[bytes] | int, search_path: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tailorbird.backends.isolated", str(write_end), str(os.getpid()), *search_path]
+    # -u: a crash must not take the last words with it. -P: a user's ./onnx.py must not replace onnx.
+    command = [
+        sys.executable,
+        "-u",
+        "-P",
+        "-m",
+        "tailorbird.backends.isolated",
+        str(write_end),
+        str(os.getpid()),
+        *search_path,
+    ]
     # A session of its own: Ctrl-C reaches the parent alone, which then ends the child in order.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(write_end,),
                             start_new_session=True)  # fmt: skip
@@ -190,7 +209,9 @@ def _signal_name(number: int) -> str:
 def _last_words(log: Path | None, limit: int = 300) -> str:
     if log is None or not log.exists():
         return ""
-    return " ".join(log.read_text("utf-8", "replace")[-limit:].split())
+    with log.open("rb") as file:
+        file.seek(-min(limit, log.stat().st_size), os.SEEK_END)
+        return " ".join(file.read(limit).decode("utf-8", "replace").split())
 
 
 def _step(function: str) -> str:

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tailorbird.backends.base import Backend, Capabilities, Session, copy_model
 from tailorbird.backends.host import cpu_arch
 from tailorbird.domain.candidate import Candidate, ShapeMode
-from tailorbird.domain.dtype import Array
+from tailorbird.domain.dtype import Array, DType
+from tailorbird.domain.errors import InputError
 from tailorbird.domain.manifest import EngineFormat
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Signature, Tensors
@@ -28,9 +31,15 @@ class OnnxRuntimeSession(Session):
         self._engine = engine
         self._session = _session(engine, candidate)
         self._outputs = [spec.name for spec in signature.outputs]
+        self._texts = [spec.name for spec in signature.inputs if spec.dtype is DType.BYTES]
 
     def _run(self, inputs: Tensors) -> dict[str, Array]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        given = dict(inputs)
+        for name in self._texts:
+            given[name] = _text(name, given[name])
+        results = self._session.run(self._outputs, given)
+        return {name: result if result.dtype != object else _utf8(result)
+                for name, result in zip(self._outputs, results, strict=True)}  # fmt: skip
 
     def _executed_precision(self) -> dict[str, str]:
         """One profiled run: ONNX Runtime's profiler names every kernel with the types it was given."""
@@ -88,6 +97,18 @@ def _session(engine: Path, candidate: Candidate, profile_prefix: str = "") -> An
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
     return onnxruntime.InferenceSession(str(engine / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+def _text(name: str, array: Array) -> Array:
+    """ONNX Runtime's text is ``str``; given ``bytes`` it runs on what they look like in Python's notation."""
+    try:
+        return np.array([element.decode() for element in array.flat], object).reshape(array.shape)
+    except (UnicodeDecodeError, AttributeError) as error:
+        raise InputError(f"input '{name}' is not text", got=error, expected="bytes that are UTF-8") from None
+
+
+def _utf8(array: Array) -> Array:
+    return np.array([element.encode() for element in array.flat], object).reshape(array.shape)
 
 
 def _fix_shapes(model: Path, candidate: Candidate) -> None:

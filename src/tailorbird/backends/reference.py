@@ -46,8 +46,8 @@ class ReferenceBackend(Backend):
 
     def _capabilities(self) -> Capabilities:
         onnx_file = EngineFormat(backend="onnxruntime", platform="onnxruntime_onnx", filename="model.onnx")
-        return Capabilities(target=Target("reference", "cpu", "any"), precisions=(Precision.FP32,),
-                            format=onnx_file, serves=False, takes_threads=False, portable="anywhere", oracle={})  # fmt: skip
+        return Capabilities(Target("reference", "cpu", "any"), (Precision.FP32,), onnx_file, serves=False,
+                            takes_threads=False, portable="anywhere", oracle={})  # fmt: skip
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
         copy_model(model, workdir)

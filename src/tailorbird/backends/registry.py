@@ -6,8 +6,8 @@ import importlib
 from functools import cache
 from importlib.metadata import entry_points
 
-from tailorbird.backends.base import Availability, Backend
-from tailorbird.domain.errors import UsageError, nearest
+from tailorbird.backends.base import Availability, Backend, vendor_border
+from tailorbird.domain.errors import BackendError, UsageError, nearest
 
 BUILT_IN = {
     "onnxruntime": "tailorbird.backends.onnxruntime:OnnxRuntimeBackend",
@@ -29,18 +29,27 @@ def backend(name: str) -> Backend:
         close = nearest(name, names())
         hint = f"did you mean '{close}'?" if close else None
         raise UsageError(f"unknown backend '{name}'", expected=", ".join(names()), hint=hint)
-    kind = _load(BUILT_IN[name]) if name in BUILT_IN else _installed(name)
-    return kind()
+    if name in BUILT_IN:
+        return _load(BUILT_IN[name])()
+    with vendor_border(name, "load its plug-in"):
+        return _installed(name)()
 
 
 def report() -> dict[str, Availability]:
     """Availability of every known backend."""
-    return {name: backend(name).probe() for name in names()}
+    return {name: _probe(name) for name in names()}
 
 
 def available() -> tuple[Backend, ...]:
     """The backends that can be used on this machine."""
     return tuple(backend(name) for name, found in report().items() if found.available)
+
+
+def _probe(name: str) -> Availability:
+    try:
+        return backend(name).probe()
+    except BackendError as error:  # somebody else's plug-in must not take the built-in backends away
+        return Availability(available=False, reason=error.message)
 
 
 def _load(path: str) -> type[Backend]:

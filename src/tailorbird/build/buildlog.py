@@ -2,17 +2,20 @@
 
 Every line has ``event`` (below), ``at`` (seconds since the build began) and the event's own fields:
 
-======================  ==================================================================
-started                 source, config, versions, device
-normalised              passes, notes, signature
-cases                   place, sets, real (whether they are the user's data)
-reference               oracle, cross_check
-candidates              names
-tried                   candidate, status, reason, median (ms), seconds
-round                   number, medians (ms by candidate)
-chosen                  candidate, reason
-finished                seconds
-======================  ==================================================================
+========================  ==============================================================================
+started                   source, config, versions, device
+normalised                passes, notes, signature
+cases                     profile, places (shapes by place), real (how many are the user's data)
+source refused            reason: no runtime takes the source as it is, so the repaired graph is the reference
+cross-check not feasible  backend, reason
+rewrites undone           passes, snr_db: the proof failed, and ``normalised`` comes again without them
+reference                 oracle, normalised_db (the proof), cross_check_db (a second oracle, or null)
+candidates                names, baseline (what speed-ups are told against, or empty)
+tried                     candidate, status, reason, median (ms, or null), seconds
+round                     number, medians (ms by candidate)
+chosen                    candidate, reason
+finished                  seconds
+========================  ==============================================================================
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def baseline_of(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -
 
 
 def _promise(candidate: Candidate) -> tuple[int, int, bool, str]:
-    """More threads, lower precision and static shapes first: the sooner a fast one is known, the more is stopped early."""
+    """More threads, lower precision, static shapes first: the sooner a fast one is known, the more is stopped early."""
     static = candidate.shape_mode is ShapeMode.STATIC
     return (-candidate.threads, -candidate.precision.rank, not static, candidate.target.runtime)
 

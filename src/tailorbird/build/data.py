@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -51,11 +52,21 @@ def deal(samples: list[Sample], place: Place, batch_dim: str | None, count: int)
     return [{name: np.ascontiguousarray(array[pick]) for name, array in pool.items()} for pick in picks]
 
 
+def distinct_rows(sample: Sample, rows: int) -> bool:
+    """Whether no row equals another, over all inputs; true of fewer than two rows."""
+    if rows < 2:
+        return True
+    prints = {tuple(array[row].tobytes() for array in sample.values()) for row in range(rows)}
+    return len(prints) == rows
+
+
 def save_set(path: Path, tensors: Mapping[str, Array]) -> None:
     """Write named arrays as ``.npz``; BYTES become fixed-width byte strings, so nothing is pickled."""
-    plain = {name: array.astype(bytes) if array.dtype == object else array for name, array in tensors.items()}
-    with path.open("wb") as file:
-        np.savez(file, **plain)  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "w") as archive:  # np.savez takes no array named "file"
+        for name, array in tensors.items():
+            plain = array.astype(bytes) if array.dtype == object else array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(plain), allow_pickle=False)
 
 
 def load_set(path: Path) -> Sample:
@@ -83,22 +94,24 @@ def _read(spec: str) -> Iterable[Mapping[str, Any]]:
 def _load_npz(path: Path) -> Sample:
     try:
         return load_set(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"cannot read {path}", got=error, expected=".npz with one array for each input") from None
 
 
 def _call(module: str, name: str) -> Iterable[Mapping[str, Any]]:
+    """The callable is the user's code: whatever it raises, at once or while it yields, is theirs to read."""
     try:
-        found = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"cannot load data from {module}:{name}", got=error, expected="a callable that yields dicts"
-        ) from None
-    return iter(found)
+        yield from getattr(importlib.import_module(module), name)()
+    except Exception as error:
+        got = f"{type(error).__name__}: {error}"
+        expected = "a callable that yields dicts of arrays"
+        raise UsageError(f"cannot load data from {module}:{name}", got=got, expected=expected) from error
 
 
 def _fitted(sample: Mapping[str, Any], signature: Signature) -> Sample:
     names = {spec.name for spec in signature.inputs}
+    if not isinstance(sample, Mapping):
+        raise InputError("a sample is not a dict", got=type(sample).__name__, expected="arrays by input name")
     arrays = {name: np.asarray(sample[name]) for name in sample if name in names}
     if set(sample) - names and not arrays:
         raise InputError(
@@ -106,6 +119,8 @@ def _fitted(sample: Mapping[str, Any], signature: Signature) -> Sample:
         )
     signature.check(arrays)
     for name, array in arrays.items():
+        if array.size == 0:
+            raise InputError(f"the data is empty in input '{name}'", got=list(array.shape), expected="one row or more")
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise InputError(
                 f"the data holds NaN in input '{name}'", hint="clean the data; NaN hides every other fault"

@@ -45,7 +45,7 @@ def export(args: ExportArgs) -> Exported:
             _write(torch, program, inputs, args.onnx)
         except Exception as error:
             raise ModelError(f"{args.program} cannot be exported to ONNX", got=_brief(error),
-                             hint="torch.export must be able to trace the module; see its message") from error  # fmt: skip
+                             hint="torch.export must be able to trace the module") from error  # fmt: skip
     names = _input_names(args.onnx)
     shapes = dict(zip(names, (tuple(value.shape) for value in _flat(inputs)), strict=True))
     return Exported(shapes, sum(parameter.numel() for parameter in program.parameters()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -73,7 +72,7 @@ class Groundwork:
         limits = self._config.limits
         if seconds is not None:
             limits = msgspec.structs.replace(limits, seconds=min(seconds, limits.seconds))
-        return Worker(limits, self._folder / "steps.log", search_path=(os.getcwd(),))
+        return Worker(limits, self._folder / "steps.log", search_path=(str(Path.cwd()),))
 
     def _onnx_form(self) -> tuple[Path, str]:
         """The source as an ONNX file, and the example's shapes in trtexec's grammar when it is a program."""

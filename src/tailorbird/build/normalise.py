@@ -27,12 +27,19 @@ class Pass:
     """Whether it replaces operators by others, so that it is undone when the proof fails."""
 
 
+def _always(_: onnx.ModelProto) -> bool:
+    return True
+
+
+_LIFT = Pass("lift-constants", 2, passes.has_constant_nodes, passes.lift_constants)
+
 PASSES = (
-    Pass("unique-names", 1, passes.has_clashing_names, passes.make_names_unique),
-    Pass("lift-constants", 1, passes.has_constant_nodes, passes.lift_constants),
-    Pass("upgrade-opset", 1, passes.has_old_opset, passes.upgrade_opset, optional=True, rewrites=True),
-    Pass("infer-shapes", 1, lambda model: True, passes.infer_shapes, optional=True),
-    Pass("drop-unused", 1, lambda model: True, passes.drop_unused),
+    Pass("unique-names", 2, passes.has_clashing_names, passes.make_names_unique),
+    _LIFT,
+    Pass("upgrade-opset", 2, passes.has_old_opset, passes.upgrade_opset, optional=True, rewrites=True),
+    _LIFT,  # again: the upgrade turns attributes into Constant nodes
+    Pass("drop-unused", 2, _always, passes.drop_unused),
+    Pass("infer-shapes", 1, _always, passes.infer_shapes, optional=True),
 )
 
 

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend, Session
 from tailorbird.build.data import load_set, save_set
-from tailorbird.build.fidelity import snr_db
+from tailorbird.build.fidelity import CAP_DB, snr_db
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import ModelError, TailorbirdError
@@ -88,7 +89,8 @@ def _as_written(backend: Backend, args: OracleArgs) -> Iterator[Session]:
     found = backend.capabilities()
     options = found.oracle or {}
     candidate = Candidate(found.target, Precision.FP32, args.profile, ShapeMode.DYNAMIC, args.threads, options)
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the outputs: when this process is killed, the copy goes away with the build's directory.
+    with tempfile.TemporaryDirectory(dir=Path(args.outputs[0]).parent) as folder:
         backend.compile(Path(args.model), candidate, Path(folder))
         with backend.open(Path(folder), candidate, args.signature) as session:
             yield session
@@ -96,5 +98,7 @@ def _as_written(backend: Backend, args: OracleArgs) -> Iterator[Session]:
 
 def _agreement(known: Array, fresh: Array) -> float:
     if known.shape != fresh.shape:
-        return -300.0
-    return snr_db(known, fresh)
+        return -CAP_DB
+    if known.dtype.kind in "biufc":
+        return snr_db(known, fresh)
+    return CAP_DB if np.array_equal(known, fresh) else -CAP_DB

@@ -13,6 +13,12 @@ from tailorbird.domain.errors import ModelError
 TARGET_OPSET = 17
 """Per-channel quantisation needs 13, LayerNormalization is one operator from 17 on."""
 
+TARGET_IR = 8
+"""The file version that goes with it. From 4 on a weight need not pose as an input."""
+
+_NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+"""Attributes of Constant that hold numbers without a tensor around them."""
+
 _LIMIT = 2**31 - 1
 """Protocol buffers hold no message over 2 GiB, and the C++ passes take serialised models."""
 
@@ -30,7 +36,7 @@ def has_old_opset(model: onnx.ModelProto) -> bool:
 def upgrade_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model in the target operator set; raises when the converter knows no way."""
     _refuse_large(model)
-    return onnx.version_converter.convert_version(model, TARGET_OPSET)
+    return _with_ir(onnx.version_converter.convert_version(model, TARGET_OPSET))
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,22 +46,22 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def has_constant_nodes(model: onnx.ModelProto) -> bool:
-    """Whether weights hide in Constant nodes."""
-    return any(node.op_type == "Constant" for node in model.graph.node)
+    """Whether weights that could be initializers hide in Constant nodes."""
+    return any(map(_is_liftable, model.graph.node))
 
 
 def lift_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """Constant nodes of the main graph become initializers, where every tool looks for weights."""
     kept = []
     for node in model.graph.node:
-        tensor = _constant_value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
-        if tensor is None:
-            kept.append(node)
-        else:
+        if _is_liftable(node):
+            tensor = _constant_value(node)
             tensor.name = node.output[0]
             model.graph.initializer.append(tensor)
+        else:
+            kept.append(node)
     _replace_nodes(model.graph, kept)
-    return model
+    return _with_ir(model)
 
 
 def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,12 +73,10 @@ def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
             kept.append(node)
             needed |= set(_reads(node))
     _replace_nodes(model.graph, kept[::-1])
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    names = {tensor.name for tensor in weights}
-    inputs = [value for value in model.graph.input if value.name not in names]
-    _replace(model.graph.initializer, weights)
-    _replace(model.graph.input, inputs)
-    return model
+    posing = {tensor.name for tensor in model.graph.initializer}
+    _replace(model.graph.initializer, [tensor for tensor in model.graph.initializer if tensor.name in needed])
+    _replace(model.graph.input, [value for value in model.graph.input if value.name not in posing])
+    return _with_ir(model)
 
 
 def has_clashing_names(model: onnx.ModelProto) -> bool:
@@ -131,10 +135,12 @@ def _rename_reads(node: onnx.NodeProto, current: dict[str, str]) -> None:
     for index, name in enumerate(node.input):
         node.input[index] = current.get(name, name)
     for graph in _subgraphs(node):
+        own = set(_defined(graph))
+        outer = {name: renamed for name, renamed in current.items() if name not in own}
         for inner in graph.node:
-            _rename_reads(inner, current)
+            _rename_reads(inner, outer)
         for value in graph.output:
-            value.name = current.get(value.name, value.name)
+            value.name = outer.get(value.name, value.name)
 
 
 def _restore_outputs(graph: onnx.GraphProto, current: dict[str, str]) -> None:
@@ -142,6 +148,8 @@ def _restore_outputs(graph: onnx.GraphProto, current: dict[str, str]) -> None:
         renamed = current.get(value.name, value.name)
         if renamed != value.name:
             swap = {renamed: value.name, value.name: renamed}
+            for tensor in graph.initializer:
+                tensor.name = swap.get(tensor.name, tensor.name)
             for node in graph.node:
                 _rename_reads(node, swap)
                 for index, name in enumerate(node.output):
@@ -163,15 +171,23 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+def _is_liftable(node: onnx.NodeProto) -> bool:
+    """Strings and sparse values stay nodes: few tools take them as initializers."""
+    names = {attribute.name for attribute in node.attribute}
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx") and bool(names & {"value", *_NUMBERS})
+
+
+def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto:
     attribute = node.attribute[0]
     value = helper.get_attribute_value(attribute)
     if attribute.name == "value":
         return onnx.TensorProto.FromString(value.SerializeToString())
-    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    if attribute.name in kinds:
-        return numpy_helper.from_array(np.array(value, dtype=kinds[attribute.name]))
-    return None
+    return numpy_helper.from_array(np.array(value, dtype=_NUMBERS[attribute.name]))
+
+
+def _with_ir(model: onnx.ModelProto) -> onnx.ModelProto:
+    model.ir_version = max(model.ir_version, TARGET_IR)
+    return model
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -69,8 +69,8 @@ class Build:
         self._log.write("candidates", names=[candidate.name for candidate in candidates], baseline=baseline)
         engines = self._folder / "engines"
         engines.mkdir()
-        race = Race(ground.normalised, prepared.signature, cases.cases, self._config, engines, self._log, baseline)
-        outcomes = tuple(race.run(candidates))
+        race = Race(ground.normalised, prepared.signature, cases.cases, self._config, engines, self._log)
+        outcomes = tuple(race.run(candidates, baseline))
         winner = _winner(outcomes)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         manifest = Manifest(

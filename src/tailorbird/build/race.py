@@ -39,22 +39,27 @@ class Race:
         config: limits and budget.
         folder: an empty directory for engines and the children's logs.
         log: receives every outcome as it is known.
-        baseline: name of the candidate that speed-ups are told against: always measured in the last round.
     """
 
     def __init__(self, model: Path, signature: Signature, cases: tuple[Case, ...], config: BuildConfig,
-                 folder: Path, log: BuildLog, baseline: str = "") -> None:  # fmt: skip
+                 folder: Path, log: BuildLog) -> None:  # fmt: skip
         self._model = model
         self._signature = signature
         self._cases = cases
         self._config = config
         self._folder = folder
         self._log = log
-        self._baseline = baseline
+        self._baseline = ""
         self._best: float | None = None
 
-    def run(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """Outcomes of all candidates, at most one of them chosen, the fastest first."""
+    def run(self, candidates: Sequence[Candidate], baseline: str = "") -> list[Outcome]:
+        """Outcomes of all candidates, at most one of them chosen, the fastest first.
+
+        Args:
+            candidates: in the order to try them.
+            baseline: name of the one that speed-ups are told against: always measured in the last round.
+        """
+        self._baseline = baseline
         outcomes = {}
         for candidate in candidates:
             outcomes[candidate.name] = outcome = self._try(candidate)
@@ -75,7 +80,7 @@ class Race:
             try:
                 outcome = self._qualify(worker, args)
             except TailorbirdError as error:
-                outcome = Outcome(candidate, _STATUS.get(type(error), Status.FAILED), error.message)  # type: ignore[arg-type]
+                outcome = _lost(Outcome(candidate, Status.FAILED, ""), error)
         if outcome.status is not Status.SLOWER and not (self._is_baseline(outcome) and outcome.latency):
             shutil.rmtree(args.engine, ignore_errors=True)
         return outcome
@@ -96,13 +101,15 @@ class Race:
         return outcome
 
     def _decide(self, outcomes: dict[str, Outcome]) -> list[Outcome]:
-        medians = {name: o.median for name, o in outcomes.items() if o.status is Status.SLOWER and o.median is not None}
-        if medians:
-            turns = self._in_turn([outcomes[name] for name in self._racing(outcomes, medians)])
+        """Race the finalists; should all of them die, those behind them have their turn."""
+        while medians := _standing(outcomes):
+            turns = self._in_turn(outcomes, self._racing(outcomes, medians))
             rounds = {name: list(map(_median, times)) for name, times in turns.items() if name in medians}
-            choice = choose.choose({name: outcomes[name].candidate for name in rounds}, rounds)
-            self._log.write("chosen", candidate=choice.winner, reason=choice.reason)
-            outcomes |= _settled(outcomes, turns, choice)
+            if rounds:
+                choice = choose.choose({name: outcomes[name].candidate for name in rounds}, rounds)
+                self._log.write("chosen", candidate=choice.winner, reason=choice.reason)
+                outcomes = _settled(outcomes, turns, choice)
+                break
         return sorted(outcomes.values(), key=_order)
 
     def _racing(self, outcomes: dict[str, Outcome], medians: dict[str, float]) -> list[str]:
@@ -111,28 +118,31 @@ class Race:
         behind = [n for n, o in outcomes.items() if self._is_baseline(o) and o.latency and n not in names]
         return names + behind
 
-    def _in_turn(self, racing: list[Outcome]) -> dict[str, list[Sequence[float]]]:
-        """A B C A B C ...: the samples of each one's every turn. One that dies drops out."""
-        turns: dict[str, list[Sequence[float]]] = {outcome.candidate.name: [] for outcome in racing}
+    def _in_turn(self, outcomes: dict[str, Outcome], racing: list[str]) -> dict[str, list[Sequence[float]]]:
+        """A B C A B C ...: the samples of each one's every turn. One that dies drops out, and its row says why."""
+        turns: dict[str, list[Sequence[float]]] = {name: [] for name in racing}
         with self._workers(racing) as workers:
             for number in range(ROUNDS if len(racing) > 1 else 1):
-                for outcome in racing:
-                    self._turn(outcome, workers, turns)
-                medians = {name: round(_median(times[-1]), 6) for name, times in turns.items() if times}
+                for name in list(turns):
+                    try:
+                        turns[name].append(self._turn(outcomes[name], workers[name]))
+                    except TailorbirdError as error:
+                        del turns[name]
+                        outcomes[name] = _lost(outcomes[name], error)
+                medians = {name: round(_median(times[-1]), 6) for name, times in turns.items()}
                 self._log.write("round", number=number + 1, medians=medians)
-        return {name: times for name, times in turns.items() if len(times) == max(map(len, turns.values()))}
+        return turns
 
-    def _turn(self, outcome: Outcome, workers: dict[str, Worker], turns: dict[str, list[Sequence[float]]]) -> None:
-        name, median = outcome.candidate.name, outcome.median or 1.0
-        runs = max(3, min(200, int(ROUND_SECONDS * 1e3 / median)))
-        with contextlib.suppress(TailorbirdError):
-            args = msgspec.structs.replace(self._args(outcome.candidate), runs=runs)
-            turns[name].append(workers[name].call(f"{_STEPS}:sample_engine", args, steps.Samples).milliseconds)
+    def _turn(self, outcome: Outcome, worker: Worker) -> Sequence[float]:
+        runs = max(3, min(200, int(ROUND_SECONDS * 1e3 / max(outcome.median or 1.0, 1e-3))))
+        args = msgspec.structs.replace(self._args(outcome.candidate), runs=runs)
+        return worker.call(f"{_STEPS}:sample_engine", args, steps.Samples).milliseconds
 
     @contextlib.contextmanager
-    def _workers(self, racing: list[Outcome]) -> Iterator[dict[str, Worker]]:
+    def _workers(self, racing: list[str]) -> Iterator[dict[str, Worker]]:
+        log = self._folder / "rounds.log"
         with contextlib.ExitStack() as stack:
-            yield {o.candidate.name: stack.enter_context(Worker(self._config.limits)) for o in racing}
+            yield {name: stack.enter_context(Worker(self._config.limits, log)) for name in racing}
 
     def _args(self, candidate: Candidate) -> steps.StepArgs:
         engine = self._folder / candidate.name.replace(" ", "_")
@@ -147,6 +157,16 @@ class Race:
     def _behind(self, look: Sequence[float]) -> str:
         assert self._best is not None
         return f"{min(look) / self._best:.2f}x the best at a first look, cannot win; not gated"
+
+
+def _standing(outcomes: dict[str, Outcome]) -> dict[str, float]:
+    """Medians of those that passed the gate and were measured."""
+    return {name: o.median for name, o in outcomes.items() if o.status is Status.SLOWER and o.median is not None}
+
+
+def _lost(outcome: Outcome, error: TailorbirdError) -> Outcome:
+    status = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), Status.FAILED)
+    return _replace(outcome, status=status, reason=error.message)
 
 
 def _settled(

@@ -56,7 +56,8 @@ def _head(manifest: Manifest) -> str:
     tried = len(manifest.outcomes)
     return (
         f"<h1>{escape(manifest.model)}</h1>"
-        f'<p class="lead">Chosen of {tried} candidates: <strong class="won">{escape(manifest.candidate.name)}</strong>, '
+        f'<p class="lead">Chosen of {tried} candidates: '
+        f'<strong class="won">{escape(manifest.candidate.name)}</strong>, '
         f"{_ms(winner.median)} ms at {escape(format_shapes(manifest.candidate.profile.opt))}.</p>"
         f'<p class="lead">{escape(winner.reason)}.</p>'
     )
@@ -78,7 +79,8 @@ def _candidate(outcome: Outcome, slowest: float) -> str:
     gate = escape(outcome.gate.verdict) if outcome.gate else "not gated"
     return (
         f'<tr class="{kind}"><td class="name">{escape(outcome.candidate.name)}<td>{escape(outcome.status)}'
-        f'<td class="n">{_ms(outcome.median)}<td class="n">{spread}<td>{bar}<td>{gate}<td class="why">{escape(outcome.reason)}</tr>'
+        f'<td class="n">{_ms(outcome.median)}<td class="n">{spread}<td>{bar}<td>{gate}'
+        f'<td class="why">{escape(outcome.reason)}</tr>'
     )
 
 
@@ -93,7 +95,8 @@ def _latencies(rows: Iterable[LatencyRow]) -> str:
         + f'<td class="n">{row.latency.runs}</tr>'
         for row in rows
     )
-    return f'<h2>Latency of the chosen engine, ms</h2><div class="scroll"><table><tr><th>place<th>shapes{head}</tr>{lines}</table></div>'
+    table = f"<table><tr><th>place<th>shapes{head}</tr>{lines}</table>"
+    return f'<h2>Latency of the chosen engine, ms</h2><div class="scroll">{table}</div>'
 
 
 def _gate(manifest: Manifest) -> str:

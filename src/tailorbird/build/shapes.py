@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx.reference import ReferenceEvaluator
 
 from tailorbird.build.graph_check import element_bits
@@ -110,11 +112,13 @@ def _fix(graph: Any, shapes: Shapes) -> None:
 
 
 def _inferred_in_turns(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inference, evaluation, inference, … until nothing new is found; a later turn that fails ends it."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    for _ in range(_ROUNDS):
-        if not _fold(inferred):
-            break
-        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+    with contextlib.suppress(Exception):  # what was inferred before stands
+        for _ in range(_ROUNDS):
+            if not _fold(inferred):
+                break
+            inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     return inferred
 
 

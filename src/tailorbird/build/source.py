@@ -48,7 +48,7 @@ def _of_file(path: Path) -> Source:
     if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
         raise ModelError(f"{path.suffix} files hold pickles, which run code when read", got=path,
                          expected="an .onnx or .pt2 file, or module:callable",
-                         hint="export with torch.export.save(torch.export.export(module, args), 'model.pt2')")  # fmt: skip
+                         hint="write one with torch.export.save(torch.export.export(module, args), path)")  # fmt: skip
     return Source(str(path.resolve()), is_program=path.suffix == ".pt2", name=_model_name(path.stem))
 
 

@@ -1,7 +1,8 @@
 """Seeded inputs that respect the signature, for when the user gave none.
 
 Floats are standard normal. Whole numbers are drawn from the range the graph can take: an input that
-indexes a table is kept inside that table; any other is 0 or 1, as a mask or a flag is.
+indexes a table is kept inside that table, bytes of rank 3 and more are pictures and take every value; any
+other is 0 or 1, as a mask or a flag is.
 """
 
 from __future__ import annotations
@@ -34,18 +35,19 @@ def index_limits(model: onnx.ModelProto) -> dict[str, int]:
 def synthesise(signature: Signature, shapes: Shapes, limits: dict[str, int], seed: int) -> dict[str, Array]:
     """One set of inputs at concrete shapes; the same seed gives the same arrays on every machine."""
     random = np.random.default_rng(seed)
-    return {spec.name: _draw(random, spec.dtype, shapes[spec.name], limits.get(spec.name, 2))
+    return {spec.name: _draw(random, spec.dtype, shapes[spec.name], limits.get(spec.name))
             for spec in signature.inputs}  # fmt: skip
 
 
-def _draw(random: np.random.Generator, dtype: DType, shape: tuple[int, ...], limit: int) -> Array:
+def _draw(random: np.random.Generator, dtype: DType, shape: tuple[int, ...], limit: int | None) -> Array:
     if dtype is DType.BYTES:
         return np.array([b"text %d" % n for n in random.integers(0, 100, shape).ravel()], object).reshape(shape)
     if dtype is DType.BF16:
         return (random.standard_normal(shape).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    if dtype.is_float:
+    if dtype.is_float and limit is None:
         return random.standard_normal(shape).astype(dtype.numpy)
-    return random.integers(0, max(limit, 1), shape).astype(dtype.numpy)
+    usual = 256 if dtype is DType.UINT8 and len(shape) >= 3 else 2
+    return random.integers(0, usual if limit is None else max(limit, 1), shape).astype(dtype.numpy)
 
 
 def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "tailorbird-build-"
+_LOCK = "lock"
 
 
 @contextmanager
@@ -19,7 +21,9 @@ def workdir() -> Iterator[Path]:
     _sweep(root)
     path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
     try:
-        yield path
+        with (path / _LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -27,8 +31,20 @@ def workdir() -> Iterator[Path]:
 def _sweep(root: Path) -> None:
     for path in root.glob(f"{PREFIX}*"):
         owner = path.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and _is_ours(path):
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and _is_ours(path) and _is_left(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody holds its lock: in another container a live build's number may be unknown here."""
+    try:
+        with (path / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _is_ours(path: Path) -> bool:

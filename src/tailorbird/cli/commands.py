@@ -181,6 +181,28 @@ def publish(repository: Path, bundle: Path, *, name: str | None = None, json: Js
         render.out.print(f"published {version_dir}", markup=False, soft_wrap=True)
 
 
+@repo.command
+def verify(repository: Path, model: str | None = None, *, version: int | None = None, json: Json = False) -> None:
+    """Check every file of a version, a model or the whole repository against its manifest.
+
+    Args:
+        repository: the repository's directory.
+        model: one model; all of them without it.
+        version: one version of the model.
+    """
+    from tailorbird.domain.errors import BundleError
+    from tailorbird.repository.store import LocalRepository
+
+    checks = LocalRepository(repository).verify(model, version)
+    if json:
+        render.write_json(checks)
+    else:
+        render.out.print(render.checks_table(checks))
+    broken = [check for check in checks if not check.ok]
+    if broken:
+        raise BundleError(f"{len(broken)} of {len(checks)} versions are not what their manifests say")
+
+
 def _counts(text: str | None) -> list[int] | None:
     from tailorbird.domain.errors import UsageError
 

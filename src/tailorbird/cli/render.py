@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
     from tailorbird.build.inspect import Inspection
     from tailorbird.domain.manifest import Manifest
+    from tailorbird.repository.store import VersionCheck
 
 PLAIN_WIDTH = 160
 """Columns where there is no terminal to ask, so that a redirected table keeps its lines whole."""
@@ -112,14 +113,43 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> None:
 
 def inspection_pairs(found: Inspection) -> Iterable[tuple[str, Any]]:
     """An inspection as aligned lines."""
-    operators = sorted(found.operators.items(), key=lambda item: -item[1])
-    yield "model", found.path
-    yield "opset", ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in found.opsets.items())
+    yield "model", f"{found.path} ({found.producer or 'unknown exporter'})"
+    yield "digest", found.digest
+    yield "opset", ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
     yield "inputs", ", ".join(map(str, found.signature.inputs))
     yield "outputs", ", ".join(map(str, found.signature.outputs))
     yield "dynamic dims", ", ".join(found.dynamic_dims) or "none"
-    yield "parameters", f"{found.parameters:,} ({found.weight_bytes / 2**20:,.1f} MiB)"
-    yield "operators", ", ".join(f"{name} {count}" for name, count in operators)
+    yield "parameters", f"{found.parameters:,} in {found.weight_bytes / 2**20:,.1f} MiB"
+    yield "external data", ", ".join(found.external_files) or "none"
+    yield "operators", ", ".join(f"{name} {count}" for name, count in found.operators.items())
+    yield from _cost_pairs(found)
+    yield from (("note", note) for note in found.notes)
+    for backend, obstacles in found.obstacles.items():
+        yield backend, "; ".join(" ".join(text.split()) for text in obstacles) or "nothing in the way"
+
+
+def _cost_pairs(found: Inspection) -> Iterable[tuple[str, Any]]:
+    cost = found.flops
+    if cost is None:
+        yield "cost", found.flops_reason
+        return
+    yield "cost", f"{cost.flops / 1e9:,.2f} GFLOP, {cost.bytes_moved / 2**20:,.1f} MiB moved at {format_shapes(cost.shapes)}"
+    yield "intensity", f"{cost.intensity:,.1f} FLOP a byte"
+    top = (f"{one.operator} {one.flops / max(cost.flops, 1):.1%}" for one in cost.operators[:5] if one.flops)
+    yield "mostly", ", ".join(top)
+    if cost.unknown:
+        yield "not counted", f"{len(cost.unknown)} of {cost.nodes} nodes: {'; '.join(cost.unknown[:3])}"
+
+
+def checks_table(checks: Iterable[VersionCheck]) -> Table:
+    """One row a version: intact, or what is wrong with it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "version", "state", "reason"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        state = "[green]intact[/]" if check.ok else "[red]altered[/]"
+        table.add_row(check.model, str(check.version), state, " ".join(check.problem.split()) or "-")
+    return table
 
 
 def ms(value: float) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 
@@ -26,6 +28,10 @@ class Check(msgspec.Struct, frozen=True):
     where: str
     measured: float | str
     limit: float | str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.measured, float) and not math.isfinite(self.measured):  # JSON has no word for it
+            msgspec.structs.force_setattr(self, "measured", str(self.measured))
 
     def __str__(self) -> str:
         relation = "meets" if self.passed else "misses"

@@ -38,6 +38,9 @@ class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: int = 0
 
 
+_TABLES: dict[str, type[msgspec.Struct]] = {"budget": Budget, "limits": Limits}
+
+
 def load_config(path: Path, **flags: Any) -> BuildConfig:
     """Settings from the ``[build]`` table of a TOML file, flags winning over it.
 
@@ -48,16 +51,32 @@ def load_config(path: Path, **flags: Any) -> BuildConfig:
     Raises:
         UsageError: the file is not TOML, a key is unknown (the nearest is named), or a value has the wrong type.
     """
-    settings = _read_table(path) | {key: value for key, value in flags.items() if value is not None}
-    for key in settings:
-        if key not in BuildConfig.__struct_fields__:
-            close = nearest(key, BuildConfig.__struct_fields__)
-            raise UsageError(f"unknown setting '{key}'", expected=", ".join(BuildConfig.__struct_fields__),
-                             hint=f"did you mean '{close}'?" if close else None)  # fmt: skip
+    settings = _merged(_read_table(path), {key: value for key, value in flags.items() if value is not None})
+    _check_names(settings, BuildConfig)
+    for key in _TABLES.keys() & settings.keys():
+        if isinstance(settings[key], dict):
+            _check_names(settings[key], _TABLES[key], f"{key}.")
     try:
         return msgspec.convert(settings, BuildConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError("a setting has the wrong value", got=error) from None
+    except msgspec.ValidationError as error:  # for example: Expected `int`, got `str` - at `$.seed`
+        what, _, where = str(error).partition(" - at `$.")
+        raise UsageError(f"setting '{where.rstrip('`')}' has the wrong value: {what.lower()}") from None
+
+
+def _merged(table: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags over the table; a flag inside a table of its own leaves the rest of that table alone."""
+    both = {key: table[key] | value for key, value in flags.items()
+            if isinstance(value, dict) and isinstance(table.get(key), dict)}  # fmt: skip
+    return table | flags | both
+
+
+def _check_names(settings: dict[str, Any], kind: type[msgspec.Struct], prefix: str = "") -> None:
+    known = kind.__struct_fields__
+    for key in settings:
+        if key not in known:
+            close = nearest(key, known)
+            raise UsageError(f"unknown setting '{prefix}{key}'", expected=", ".join(known),
+                             hint=f"did you mean '{close}'?" if close else None)  # fmt: skip
 
 
 def _read_table(path: Path) -> dict[str, Any]:
@@ -65,9 +84,12 @@ def _read_table(path: Path) -> dict[str, Any]:
         return {}
     try:
         document = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"cannot read {path}", got=error, expected="TOML") from None
     unknown = sorted(set(document) - {"build"})
     if unknown:
         raise UsageError(f"unknown table '{unknown[0]}' in {path}", expected="[build]")
-    return dict(document.get("build", {}))
+    table = document.get("build", {})
+    if not isinstance(table, dict):
+        raise UsageError(f"'build' in {path} is not a table", got=repr(table), expected="[build]")
+    return table

@@ -9,7 +9,6 @@ import numpy as np
 
 from tailorbird.domain.signature import Shape
 
-
 _PERCENTILES = (0, 25, 50, 75, 90, 99)
 
 

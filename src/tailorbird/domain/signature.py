@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
+import numpy as np
 
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import InputError, nearest
@@ -80,9 +81,11 @@ class Signature(msgspec.Struct, frozen=True):
         """Raise :class:`InputError` unless names, dtypes, ranks and sizes of the inputs fit."""
         self._check_names(tensors)
         for spec in self.inputs:
-            got = tensors[spec.name].dtype
-            if got != spec.dtype.numpy:
-                raise InputError(f"input '{spec.name}' has the wrong dtype", got=got, expected=spec.dtype)
+            array = tensors[spec.name]
+            if not isinstance(array, np.ndarray):
+                raise InputError(f"input '{spec.name}' is not a numpy array", got=type(array).__name__, expected=spec)
+            if array.dtype != spec.dtype.numpy:
+                raise InputError(f"input '{spec.name}' has the wrong dtype", got=array.dtype, expected=spec.dtype)
         self.bind({name: array.shape for name, array in tensors.items()})
 
     def _check_names(self, given: Iterable[str]) -> None:

@@ -96,9 +96,9 @@ def _run_for(listener: Listener, hub: Hub, started: Future[str]) -> None:
     try:
         _run(listener, hub)
     except BaseException as error:
-        if not started.done():
-            started.set_exception(error)
-        raise
+        if started.done():
+            raise
+        started.set_exception(error)
     finally:
         if not started.done():
             started.set_exception(TailorbirdError("the server ended before it started"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import wire
@@ -54,7 +55,15 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """The protocol's error body, then the end of the connection."""
+        """The protocol's error body, then the end of the connection.
+
+        When the bytes before the broken ones were whole requests, those are answered first, and the
+        connection ends with the last of them: a 400 now would pass for the answer to the first.
+        """
+        cycle: RequestResponseCycle | None = self.cycle  # the latest request; None before the first
+        if cycle is not None and not cycle.more_body and not cycle.response_complete:
+            cycle.keep_alive = False
+            return
         body = wire.encode_error(msg.rstrip("."))
         self.transport.write(_BAD_REQUEST % len(body) + body)
         self.transport.close()
@@ -92,14 +101,16 @@ def bind(host: str, port: int) -> socket.socket:
         port: 0 takes any free one.
 
     Raises:
-        UsageError: the host is no address of this machine.
+        UsageError: the host is no address, or the port is no port.
         TailorbirdError: the port is taken, or not allowed.
     """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"cannot listen on {host}:{port}", got="no such port", expected="0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except (socket.gaierror, UnicodeError, OverflowError) as error:
-        raise UsageError(f"cannot listen on {host}:{port}", got=error, expected="an address of this machine") from None
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(f"cannot listen on {host}:{port}", got=error, expected="a host name or an address") from None
     except OSError as error:
         raise _refused(host, port, error) from None
 
@@ -116,7 +127,8 @@ def _refused(host: str, port: int, error: OSError) -> TailorbirdError:
         errno.EACCES: "ports below 1024 need privileges: choose a larger --port",
         errno.EADDRNOTAVAIL: "choose an address of this machine with --host",
     }
-    return TailorbirdError(f"cannot listen on {host}:{port}", got=error.strerror, hint=hints.get(error.errno or 0))
+    number = error.errno or 0
+    return TailorbirdError(f"cannot listen on {host}:{port}", got=os.strerror(number), hint=hints.get(number))
 
 
 def _config(app: Callable[..., Any]) -> uvicorn.Config:

@@ -32,7 +32,7 @@ def model(
 
 
 def linear(rows: int | str | None = "rows", width: int = 4, out: int = 3) -> onnx.ModelProto:
-    """y = relu(x @ w + b)."""
+    """One layer: y = relu(x @ w + b)."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["xw"], name="product"),
         helper.make_node("Add", ["xw", "b"], ["s"], name="shift"),

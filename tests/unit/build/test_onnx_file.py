@@ -206,7 +206,7 @@ def test_pieces_taken_out_or_put_in(
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     made = linear()
     made.graph.doc_string = made.graph.initializer[0].doc_string = made.graph.input[0].doc_string = "product"
-    made.graph.initializer[0].external_data.add(key="location", value="product")
+    point_to(made.graph.initializer[0], location="product")
     data = made.SerializeToString()
     for number in range(data.count(b"product")):
         parts = data.split(b"product")
@@ -349,7 +349,9 @@ def test_a_symbolic_link(tmp_path: Path) -> None:
     error = refusal(path)
     assert error.what == "tensor 'w' names 'w.bin', which leads through a symbolic link"
     assert (error.got, error.expected) == ("link 'w.bin'", "a regular file")
-    assert error.hint == "copy the real file beside the model: a link could lead out of its directory, so none is followed"
+    assert (
+        error.hint == "copy the real file beside the model: a link could lead out of its directory, so none is followed"
+    )
 
 
 def test_a_dangling_link(tmp_path: Path) -> None:
@@ -590,9 +592,7 @@ def test_an_operator_of_an_unknown_domain(tmp_path: Path) -> None:
 
 def test_an_operator_set_that_is_not_imported(tmp_path: Path) -> None:
     error = refused(with_node("Normalizer", domain="ai.onnx.ml"), tmp_path)
-    assert error.what == (
-        "node 'n1' (Normalizer) is of operator set 'ai.onnx.ml', which the model does not import"
-    )
+    assert error.what == ("node 'n1' (Normalizer) is of operator set 'ai.onnx.ml', which the model does not import")
 
 
 def test_an_operator_inside_a_subgraph_and_a_function(tmp_path: Path) -> None:
@@ -767,9 +767,7 @@ def test_a_dim_without_a_name_gets_one(dim: int | str | None) -> None:
 
 
 def test_a_given_name_is_not_given_again() -> None:
-    made = model(
-        [helper.make_node("Identity", ["x"], ["y"])], [value("x", [None, "x_0"])], [value("y", ["x_1", None])]
-    )
+    made = model([helper.make_node("Identity", ["x"], ["y"])], [value("x", [None, "x_0"])], [value("y", ["x_1", None])])
     assert signature_text(made) == "x FP32[x_0_,x_0] -> y FP32[x_1,y_1]"
 
 

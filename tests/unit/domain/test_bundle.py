@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailorbird.domain import bundle
-from tailorbird.domain.budget import Check, GateReport
+from tailorbird.domain.budget import Budget
 from tailorbird.domain.digest import digest_bytes, digest_file
 from tailorbird.domain.errors import BundleError, TailorbirdError
 from tailorbird.domain.manifest import EngineFormat, decode_manifest, encode_manifest
@@ -132,9 +132,9 @@ def test_a_version_without_its_engine_cannot_be_sealed(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_would_not_read_back_is_not_sealed(tmp_path: Path) -> None:
-    gate = GateReport((Check("snr_db", True, "y at opt", float("inf"), 20.0),))
-    with pytest.raises(BundleError, match=r"the manifest cannot be read: got Expected `float \| str`, got `null`"):
-        bundle.seal(bundles.unsealed(tmp_path / "1"), bundles.manifest(gate=gate))
+    budget = Budget(snr_db=float("inf"))
+    with pytest.raises(BundleError, match=r"the manifest cannot be read: got Expected `float`, got `null`"):
+        bundle.seal(bundles.unsealed(tmp_path / "1"), bundles.manifest(budget=budget))
     assert not (tmp_path / "1" / bundle.MANIFEST).exists()
 
 

@@ -45,7 +45,7 @@ def test_a_failed_version_is_not_ready_and_keeps_its_reason_to_itself(hub):
     assert caught.value.message == (
         "model 'b' version 3 is not ready: it failed to load\nHint: the server's log has the reason"
     )
-    with pytest.raises(NotReady, match="^model 'c' is not ready: it failed to load"):
+    with pytest.raises(NotReady, match=r"^model 'c' is not ready: it failed to load"):
         hub.get("c")
     assert (hub.is_ready("b", 3), hub.is_ready("c"), hub.is_ready("b")) == (False, False, True)
 

@@ -1,0 +1,13 @@
+"""The contract, held to the onnxruntime backend."""
+
+import pytest
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Backend
+from tests.contract.backend_contract import BackendContract
+
+
+class TestOnnxRuntime(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return registry.backend("onnxruntime")

@@ -1,0 +1,13 @@
+"""The contract, held to the openvino backend."""
+
+import pytest
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Backend
+from tests.contract.backend_contract import BackendContract
+
+
+class TestOpenVino(BackendContract):
+    @pytest.fixture
+    def backend(self) -> Backend:
+        return registry.backend("openvino")
