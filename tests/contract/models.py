@@ -110,9 +110,7 @@ def whole_numbers() -> Case:
 
 def convolution() -> Case:
     weight = numbers(2, 3, 1, 1, seed=3)
-    signature = Signature(
-        (spec("image", DType.FP32, 1, 3, "h", "w"),), (spec("map", DType.FP32, 1, 2, "h", "w"),)
-    )
+    signature = Signature((spec("image", DType.FP32, 1, 3, "h", "w"),), (spec("map", DType.FP32, 1, 2, "h", "w"),))
     inputs = {"image": numbers(1, 3, 6, 5)}
     return Case(
         "convolution",

@@ -1,13 +1,30 @@
-"""The contract, held to the openvino backend."""
+"""The contract, held to OpenVINO."""
 
+import numpy as np
 import pytest
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend
-from tests.contract.backend_contract import BackendContract
+from tailorbird.domain.dtype import DType
+from tailorbird.domain.errors import BackendError
+from tailorbird.domain.precision import Precision
+from tests.contract import models
+from tests.contract.backend_contract import BackendContract, Open
 
 
 class TestOpenVino(BackendContract):
     @pytest.fixture
     def backend(self) -> Backend:
         return registry.backend("openvino")
+
+    def test_bf16_asked_of_a_cpu_without_it_is_seen_to_run_fp32(self, opened: Open, backend: Backend) -> None:
+        executed = opened(models.dense(), precision=Precision.BF16).executed_precision()
+        able = Precision.BF16 in backend.capabilities().precisions
+        assert ("bf16" if able else "fp32") in executed.values()
+        assert ("bf16" in executed.values()) == able
+
+    def test_text_is_refused_before_it_can_crash(self, opened: Open) -> None:
+        text = np.array([b"a"], object)
+        with pytest.raises(BackendError) as refused:
+            opened(models.same(DType.BYTES, text))
+        assert refused.value.message == ("openvino cannot open the engine: got text tensors\nHint: use another backend")

@@ -61,7 +61,7 @@ class Session(abc.ABC):
         self._candidate = candidate
         self._signature = signature
         self._closed = False
-        self._accepted: list[tuple[Any, ...]] = []
+        self._accepted: list[tuple[Any, ...]] | None = None
         self._border = vendor_border(backend, "run the engine")
 
     @property

@@ -22,7 +22,7 @@ from typing import IO, Any, Self, TypeVar
 import msgspec
 
 from tailorbird.domain.config import Limits
-from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, error_from_dict
+from tailorbird.domain.errors import StepCrashed, StepError, StepOutOfMemory, StepTimedOut, error_from_dict
 
 R = TypeVar("R")
 
@@ -49,6 +49,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 class Worker:
     """A child process that runs functions of this package.
+
+    The child ends with the thread that started it: make the first call from one that outlives the last.
 
     Args:
         limits: wall-clock seconds for each call, and resident bytes at any moment.
@@ -86,7 +88,10 @@ class Worker:
         reply = msgspec.json.decode(self._await(child, function), type=Reply)
         if reply.error is not None:
             raise error_from_dict(reply.error)
-        return msgspec.json.decode(reply.result, type=result)
+        try:
+            return msgspec.json.decode(reply.result, type=result)
+        except msgspec.ValidationError as error:  # for example a NaN, which JSON turns into null
+            raise StepError(f"{_step(function)} gave an unusable result", got=error) from error
 
     def close(self) -> None:
         """End the child and everything it started; a second call does nothing."""

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import IO, Any, get_type_hints
 
 import msgspec
 
@@ -26,10 +26,19 @@ def main(replies: int, parent: int, search_path: list[str]) -> None:
     sys.path[:0] = search_path
     _die_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with os.fdopen(replies, "wb") as out:
-        for line in sys.stdin.buffer:
+    with os.fdopen(replies, "wb") as out, _calls() as calls:
+        for line in calls:
             out.write(msgspec.json.encode(_answer(msgspec.json.decode(line, type=Call))) + b"\n")
             out.flush()
+
+
+def _calls() -> IO[bytes]:
+    """What came as standard input, which is then empty for the step: its questions must not eat the next call."""
+    calls = os.fdopen(os.dup(0), "rb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return calls
 
 
 def _die_with(parent: int) -> None:

@@ -71,7 +71,7 @@ def save_set(path: Path, tensors: Mapping[str, Array]) -> None:
 
 def load_set(path: Path) -> Sample:
     """The inverse of :func:`save_set`."""
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return {name: array.astype(object) if array.dtype.kind == "S" else array for name, array in arrays.items()}
 

@@ -126,6 +126,18 @@ def serve(source: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
 
 
 @app.command
+def demo(*, output: Path = Path("demo-output"), json: Json = False) -> None:
+    """Build, publish, serve and query two real models, and leave a page to look at.
+
+    Args:
+        output: a folder for that page.
+    """
+    from tailorbird.cli.demo import run_demo
+
+    run_demo(output, json)
+
+
+@app.command
 def doctor(*, json: Json = False) -> None:
     """Say which backends are here, which are not, why, and what to install."""
     from tailorbird.backends.host import cpu_facts

@@ -6,7 +6,12 @@ from importlib.util import find_spec
 
 from tailorbird.domain.errors import UsageError
 
-NEEDED = {"PIL": "pillow", "geventhttpclient": "tritonclient[http]", "tritonclient": "tritonclient[http]", "onnx": "onnx"}
+NEEDED = {
+    "PIL": "pillow",
+    "geventhttpclient": "tritonclient[http]",
+    "tritonclient": "tritonclient[http]",
+    "onnx": "onnx",
+}
 """Packages by the name they are imported under."""
 
 

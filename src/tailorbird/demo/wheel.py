@@ -89,5 +89,9 @@ class Wheel:
         with file.open("rb") as content:
             got = hashlib.file_digest(content, "sha256").hexdigest()
         if got != self.sha256:
-            raise TailorbirdError(f"{file.name} is not the wheel that was pinned", got=f"sha256 {got}",
-                                  expected=f"sha256 {self.sha256}", hint=f"remove {file} to fetch it again")  # fmt: skip
+            raise TailorbirdError(
+                f"{file.name} is not the wheel that was pinned",
+                got=f"sha256 {got}",
+                expected=f"sha256 {self.sha256}",
+                hint=f"remove {file} to fetch it again",
+            )

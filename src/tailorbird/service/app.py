@@ -47,7 +47,6 @@ def serve(
     bound = bind(host, port)  # first, so that a taken port is known before minutes of loading
     try:
         hub = load_hub(source)
-        _report_failures(hub)
         listener = Listener(_service(hub, limits), bound, ready or _announce(hub))
         with _signals_end_in_peace():
             _run(listener, hub)
@@ -81,6 +80,7 @@ def running_server(
 
 
 def _service(hub: Hub, limits: Limits | None) -> HttpService:
+    _report_failures(hub)
     return HttpService(DataPlane(hub, tailorbird.__version__), limits)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tailorbird.build import onnx_file
+from tailorbird.build.flops import count_flops
 from tailorbird.build.graph_check import tensors
 from tailorbird.build.onnx_file import external_files, read_model, signature_of, source_digest, write_model
 from tailorbird.domain.errors import ModelError, TailorbirdError
@@ -162,9 +163,14 @@ def rich() -> onnx.ModelProto:
 
 
 def survives(path: Path) -> bool:
-    """Whether a damaged file is still a model; anything but that or a ModelError is a failure."""
+    """Whether a damaged file is still a model that can be described; raising anything but ModelError is a failure."""
     try:
-        signature_of(read_model(path))
+        made = read_model(path)
+        shapes = {
+            spec.name: tuple(3 if isinstance(dim, str) else dim for dim in spec.dims)
+            for spec in signature_of(made).inputs
+        }
+        count_flops(made, shapes)
     except ModelError:
         return False
     return True

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import httpx
 import pytest
@@ -23,14 +22,22 @@ from tests.protocol.engines import echo_model
 ECHO = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]}
 
 SERVE = """
-import sys
+import sys, threading, time
 from pathlib import Path
 from tailorbird.domain.dtype import DType
 from tailorbird.service import app
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import echo_model
 
-app.load_hub = lambda source: Hub([echo_model("slow", DType.FP32, delay=0.7)], [FailedModel("late", 2, "altered")])
+slow = echo_model("slow", DType.FP32, delay=0.7)
+
+def watch():
+    while slow.instance.outstanding < 2:
+        time.sleep(0.01)
+    print("two accepted", file=sys.stderr, flush=True)
+
+threading.Thread(target=watch, daemon=True).start()
+app.load_hub = lambda source: Hub([slow], [FailedModel("late", 2, "altered")])
 app.serve(Path("anywhere"), port=0)
 sys.stderr.write("ended well\\n")
 """
@@ -61,7 +68,7 @@ def test_a_signal_drains(child, number):
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)  # both are accepted, one runs, one waits
+    assert child.stderr.readline() == "two accepted\n"  # one runs, one waits
     child.send_signal(number)
     for thread in threads:
         thread.join()

@@ -118,7 +118,8 @@ def test_close_answers_what_was_accepted_and_refuses_the_rest(engine):
         accepted = [asyncio.ensure_future(instance.run({"act": lambda: release.wait(10) and {}})) for _ in range(5)]
         await asyncio.sleep(0)
         closing = asyncio.ensure_future(asyncio.to_thread(instance.close))
-        await asyncio.sleep(0.02)
+        while not instance._closing:
+            await asyncio.sleep(0.001)
         error = await refusal(instance, {})
         assert type(error) is NotReady
         assert error.message == "worker is being put away\nHint: send the request again in a moment"

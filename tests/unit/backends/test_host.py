@@ -1,0 +1,52 @@
+"""The machine as probed."""
+
+from pathlib import Path
+
+import pytest
+
+from tailorbird.backends import host
+from tailorbird.domain.target import Target
+
+
+def test_every_fact_is_there() -> None:
+    facts = host.cpu_facts()
+    assert set(facts) == {"cpu", "arch", "cores", "isa", "memory_gib", "system", "python"}
+    assert all(value for name, value in facts.items() if name != "isa")
+    assert 1 <= int(facts["cores"])
+    assert float(facts["memory_gib"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "arch"),
+    [
+        ({"avx2"}, "avx2"),
+        ({"avx2", "avx512f"}, "avx512"),
+        ({"avx2", "avx512f", "amx_tile"}, "amx"),
+        (set(), "riscv64"),
+    ],
+)
+def test_the_widest_instruction_set_names_the_architecture(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], arch: str
+) -> None:
+    monkeypatch.setattr(host, "_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(host.platform, "machine", lambda: "RISCV64")
+    assert host.cpu_arch() == arch
+    assert Target.parse(f"reference:cpu:{arch}").arch == arch
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("200000 100000\n", 2), ("150000 100000\n", 2), ("10000 100000\n", 1), ("max 100000\n", None), ("", None)],
+)
+def test_a_containers_quota_counts_in_whole_cores(tmp_path: Path, text: str, cores: int | None) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text(text)
+    assert host._quota_cores(limit) == cores
+    assert host._quota_cores(tmp_path / "none") is None
+
+
+def test_fewer_cores_are_used_than_there_are_when_the_quota_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda pid: set(range(64)))
+    for quota, cores in ((2, 2), (None, 64), (500, 64)):
+        monkeypatch.setattr(host, "_quota_cores", lambda path, quota=quota: quota)
+        assert host.usable_cores() == cores
