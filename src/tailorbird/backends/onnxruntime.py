@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,9 +61,7 @@ class OnnxRuntimeBackend(Backend):
     install = "pip install 'tailorbird[cpu]'"
 
     def _version(self) -> str:
-        import onnxruntime
-
-        return str(onnxruntime.__version__)
+        return str(_onnxruntime().__version__)
 
     def _capabilities(self) -> Capabilities:
         return Capabilities(
@@ -84,9 +83,16 @@ class OnnxRuntimeBackend(Backend):
         return OnnxRuntimeSession(engine, candidate, signature)
 
 
-def _session(engine: Path, candidate: Candidate, profile_prefix: str = "") -> Any:
+def _onnxruntime() -> Any:
+    """The package, told to send nothing: since 1.29 it reports to Microsoft unless told so before its import."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _session(engine: Path, candidate: Candidate, profile_prefix: str = "") -> Any:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = candidate.threads
     options.inter_op_num_threads = 1

@@ -56,7 +56,7 @@ def answer(args: OracleArgs) -> OracleReport:
     torch = _torch()
     torch.set_num_threads(args.threads)
     program, example = _load(torch, args.model)
-    run = program if callable(program) else program.module()
+    run = program.module() if isinstance(program, torch.export.ExportedProgram) else program
     for source, target in zip(args.inputs, args.outputs, strict=True):
         tensors = load_set(Path(source))
         ordered = [torch.from_numpy(np.ascontiguousarray(tensors[spec.name])) for spec in args.signature.inputs]

@@ -44,9 +44,15 @@ def top1_agreement(reference: Array, output: Array) -> float:
     return float(np.mean(reference.argmax(-1) == output.argmax(-1)))
 
 
+def strange(reference: Array, output: Array) -> int:
+    """Elements of the output that are NaN or infinite where the reference holds anything else."""
+    same = (output == reference) | (np.isnan(output) & np.isnan(reference))
+    return int(np.sum(~np.isfinite(output) & ~same))
+
+
 def is_class_like(reference: Array) -> bool:
     """Whether an output is a distribution over classes: ``[rows, classes]``, each row >= 0 and summing to 1."""
-    if reference.ndim != 2 or reference.shape[1] < 2 or reference.dtype.kind != "f":
+    if reference.ndim != 2 or reference.shape[0] == 0 or reference.shape[1] < 2 or reference.dtype.kind != "f":
         return False
     return bool((reference >= 0).all() and np.allclose(reference.sum(-1), 1.0, atol=1e-3))
 
@@ -78,9 +84,9 @@ def _compare_one(reference: Array, output: Array, budget: Budget, spot: str, jud
         equal = float(np.mean(reference == output)) if reference.size else 1.0
         yield Check("equal elements", equal >= budget.top1, spot, equal, budget.top1)
         return
-    strange = int(np.sum(~np.isfinite(output) & ~((output == reference) | (np.isnan(output) & np.isnan(reference)))))
-    yield Check("NaN or Inf", strange == 0, spot, float(strange), 0.0)
-    if strange == 0:
+    odd = strange(reference, output)
+    yield Check("NaN or Inf", odd == 0, spot, float(odd), 0.0)
+    if odd == 0:
         ratio, angle = snr_db(reference, output), cosine(reference, output)
         yield Check("snr_db", ratio >= budget.snr_db, spot, ratio, budget.snr_db)
         yield Check("cosine", angle >= budget.cosine, spot, angle, budget.cosine)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 import numpy as np
 
-from tailorbird.build.fidelity import CAP_DB, compare, decibels
+from tailorbird.build.fidelity import CAP_DB, compare, decibels, strange
 from tailorbird.build.places import Place
 from tailorbird.domain.budget import Budget, Check, GateReport
 from tailorbird.domain.dtype import Array
@@ -123,9 +123,9 @@ def _agree(rule: str, expected: Tensors, got: Tensors, limit: float, where: str)
 def _agreement(expected: Array, got: Array) -> float:
     if expected.shape != got.shape:
         return -CAP_DB
-    if expected.dtype.kind == "f" and np.array_equal(np.isfinite(expected), np.isfinite(got)):
-        return worst_row_db(expected, got)
-    return CAP_DB if expected.dtype.kind != "f" and np.array_equal(expected, got) else -CAP_DB
+    if expected.dtype.kind != "f":
+        return CAP_DB if np.array_equal(expected, got) else -CAP_DB
+    return -CAP_DB if strange(expected, got) or strange(got, expected) else worst_row_db(expected, got)
 
 
 def worst_row_db(expected: Array, got: Array) -> float:
@@ -134,12 +134,13 @@ def worst_row_db(expected: Array, got: Array) -> float:
     Row by row, so that one strong row cannot hide what happened to the others. A row weaker than the
     median one is held against the median's signal: near zero, rounding is all there is.
     """
+    if expected.size == 0:
+        return CAP_DB
     rows = len(expected) if expected.ndim else 1
     ref, out = (np.nan_to_num(array.reshape(rows, -1).astype(np.float64), posinf=0.0, neginf=0.0)
                 for array in (expected, got))  # fmt: skip
     signal, noise = np.square(ref).sum(1), np.square(ref - out).sum(1)
-    signal = np.maximum(signal, np.median(signal) if rows else 0.0)
-    return min(map(decibels, signal.tolist(), noise.tolist()), default=CAP_DB)
+    return min(map(decibels, np.maximum(signal, np.median(signal)).tolist(), noise.tolist()))
 
 
 def _take(tensors: Tensors, rows: Array) -> dict[str, Array]:

@@ -64,6 +64,8 @@ def answer(args: OracleArgs) -> OracleReport:
                     save_set(Path(outputs), session.run(load_set(Path(inputs))))
             return OracleReport(f"{backend.name} {backend.probe().version}")
         except TailorbirdError as error:
+            if isinstance(error.__cause__, OSError):  # a full disk says nothing about the model
+                raise
             refusals.append(f"{backend.name}: {error.message}")
     raise ModelError("no reference runtime can run the model", got="; ".join(refusals) or "no such runtime here",
                      hint="tailorbird doctor says what is missing")  # fmt: skip
@@ -81,7 +83,8 @@ def cross_check(args: OracleArgs) -> CrossCheck:
 def _oracles(name: str) -> list[Backend]:
     chosen = (registry.backend(name),) if name else registry.available()
     able = [backend for backend in chosen if backend.capabilities().oracle is not None]
-    return sorted(able, key=lambda backend: not backend.capabilities().serves)
+    # Our own first: what somebody else's plug-in answers is the reference only where we have none.
+    return sorted(able, key=lambda one: (one.name not in registry.BUILT_IN, not one.capabilities().serves))
 
 
 @contextmanager

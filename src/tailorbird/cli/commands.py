@@ -12,7 +12,7 @@ from tailorbird.cli import render
 from tailorbird.cli.progress import BuildProgress
 
 app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
-          version=tailorbird.__version__)  # fmt: skip
+          version=tailorbird.__version__, suppress_keyboard_interrupt=False)  # fmt: skip
 repo = App(name="repo", help="The repository: versions of engines, by model.")
 app.command(repo)
 

@@ -29,7 +29,8 @@ class BuildProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._task is not None:  # without a terminal nothing was started, and stopping prints an empty line
+            self._bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Show one event of the build log."""

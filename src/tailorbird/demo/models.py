@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from tailorbird.build.data import save_set
 from tailorbird.demo.pages import HEIGHT, WIDTH, pages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from tailorbird.api import Result, build
+from tailorbird.build.workdir import workdir
 from tailorbird.demo.ctc import alphabet
 from tailorbird.demo.models import DETECTOR, RAPIDOCR, RECOGNISER, Model
 from tailorbird.demo.pages import pages
@@ -46,7 +46,8 @@ class Demo:
 def run(output: Path, watcher: Watcher) -> Demo:
     """Take two trained models to a running server, and read three pages with it.
 
-    Everything but the downloaded wheel and the file to look at is gone in the end, however it ends.
+    Everything but the downloaded wheel and the file to look at is gone in the end, however it ends; what a
+    ``kill -9`` leaves is swept by the next build or demo.
 
     Args:
         output: a folder for the file to look at, made if it is absent.
@@ -56,8 +57,7 @@ def run(output: Path, watcher: Watcher) -> Demo:
         TailorbirdError: a model cannot be fetched, built or served.
     """
     start = time.monotonic()
-    with _ended_in_order(), tempfile.TemporaryDirectory(prefix="tailorbird-demo-") as scratch:
-        folder = Path(scratch)
+    with _ended_in_order(), workdir() as folder:
         files = _fetched(folder, watcher)
         results = tuple((model, _built(model, files[model.name], folder, watcher)) for model in MODELS)
         readings = _read(folder, alphabet(files[RECOGNISER.name]), watcher)

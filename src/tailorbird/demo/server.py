@@ -71,5 +71,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
+        pass
+    finally:  # also when a second Ctrl-C ends the waiting
         process.kill()
         process.wait()

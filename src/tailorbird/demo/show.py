@@ -16,8 +16,8 @@ from tailorbird.api import Result
 from tailorbird.demo.boxes import Box
 from tailorbird.demo.models import RAPIDOCR, Model
 from tailorbird.demo.pages import HEIGHT, WIDTH
-from tailorbird.demo.plot import engine_card, times
-from tailorbird.demo.reader import ReadLine, Reading
+from tailorbird.demo.plot import engine_card, gain
+from tailorbird.demo.reader import Reading, ReadLine
 from tailorbird.demo.style import BIRD, STYLE
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.files import replacing
@@ -70,8 +70,7 @@ def _facts(results: Results, readings: Sequence[Reading]) -> str:
     written = sum(len(line) for reading in readings for line in reading.page.lines)
     right = sum(reading.right * sum(map(len, reading.page.lines)) for reading in readings) / written
     facts = [(f"{100 * right:.1f} %", f"of {written} characters read right")]
-    facts += [(times(result.speedup), f"the speed of ONNX Runtime’s default: {model.name}")
-              for model, result in results if result.speedup]  # fmt: skip
+    facts += [gain(model, result) for model, result in results if result.speedup]
     waited = statistics.median(reading.page_ms for reading in readings)
     facts.append((f"{waited:.0f} ms", "for a whole page, as the client waits"))
     return (
@@ -98,8 +97,8 @@ def _row(number: int, written: str | None, line: ReadLine | None) -> str:
     verdict = "right" if written == read else "wrong"
     sure = f"{100 * line.confidence:.0f} %" if line else ""
     return (
-        f'<tr><td class="no">{number}<td>{escape(written or "")}<td class="{verdict}">{escape(read or "nothing")}'
-        f'<td class="n">{sure}</tr>'
+        f'<tr><td class="no">{number}<td>{escape(written or "")}<td>{escape(read or "nothing")}'
+        f'<td class="n {verdict}">{sure}</tr>'
     )
 
 
@@ -115,7 +114,7 @@ def _shot(reading: Reading) -> str:
 def _marks(number: int, boxes: Iterable[Box]) -> str:
     found = list(boxes)
     rects = "".join(f'<rect x="{b.left}" y="{b.top}" width="{b.width}" height="{b.height}" rx="3"/>' for b in found)
-    x, y = found[0].left, (found[0].top + found[0].bottom) / 2
+    x, y = max(found[0].left - 13, 11), (found[0].top + found[0].bottom) / 2
     return f'{rects}<circle cx="{x}" cy="{y}" r="10"/><text x="{x}" y="{y + 4.5}">{number}</text>'
 
 

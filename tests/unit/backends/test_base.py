@@ -22,7 +22,7 @@ PROFILE = Profile(min={"x": (1,), "t": (1,)}, opt={"x": (2,), "t": (2,)}, max={"
 CANDIDATE = Candidate(Target("none", "cpu", "any"), Precision.FP32, PROFILE, ShapeMode.DYNAMIC, 1)
 
 
-class VendorPanic(BaseException):  # noqa: N818
+class VendorPanic(BaseException):
     """As some vendors' packages raise: outside Exception."""
 
 

@@ -119,7 +119,7 @@ def test_no_backend_that_serves_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_named_backends_are_taken_as_named() -> None:
     assert list(capabilities_for(BuildConfig(backends=("reference",)))) == ["reference"]
-    with pytest.raises(UsageError, match="unknown backend 'onxruntime'.*\nHint: did you mean 'onnxruntime'?"):
+    with pytest.raises(UsageError, match=r"unknown backend 'onxruntime'.*\nHint: did you mean 'onnxruntime'\?"):
         capabilities_for(BuildConfig(backends=("onxruntime",)))
 
 

@@ -13,7 +13,7 @@ def test_a_model_too_large_for_a_pass_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(passes, "_LIMIT", 10)
     for refusing in (passes.upgrade_opset, passes.infer_shapes):
         with pytest.raises(ModelError, match=r"the model is too large for this pass: got 0 MiB, expected 2 GiB"):
-            refusing(graph([node("Relu", "x", "y")]))
+            refusing(graph([node("Mul", "x w", "y")], {"w": np.ones(9, np.float32)}))
 
 
 def test_the_opset_is_that_of_the_default_domain() -> None:

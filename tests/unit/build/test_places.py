@@ -86,7 +86,9 @@ def test_a_dynamic_dim_without_a_size_is_refused() -> None:
 
 
 def test_a_shape_for_an_unknown_input_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown input 'pixel': expected pixels, mask\nHint: did you mean 'pixels'?"):
+    with pytest.raises(
+        InputError, match=r"unknown input 'pixel': expected pixels, mask\nHint: did you mean 'pixels'\?"
+    ):
         planned({"min": {"pixel": (1, 3)}}, pixels=("N", 3), mask=("N",))
 
 
@@ -101,5 +103,5 @@ def test_a_shape_that_contradicts_the_signature_is_refused() -> None:
 
 @pytest.mark.parametrize("edges", [{"min": 3, "opt": 2, "max": 4}, {"min": 1, "opt": 5, "max": 4}, {"opt": 0}])
 def test_edges_out_of_order_are_refused(edges: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="shapes of 'x' are out of order: got .* expected 1 <= min <= opt <= max"):
+    with pytest.raises(InputError, match=r"shapes of 'x' are out of order: got .* expected 1 <= min <= opt <= max"):
         planned({edge: {"x": (size, 3)} for edge, size in edges.items()}, x=("N", 3))
