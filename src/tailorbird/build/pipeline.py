@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from tailorbird import __version__
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import cpu_facts, usable_cores
@@ -140,4 +140,4 @@ def no_engine(outcomes: tuple[Outcome, ...]) -> NoEngineError:
 
 def _versions(able: dict[str, Capabilities]) -> dict[str, str]:
     found = {name: registry.backend(name).probe().version for name in able}
-    return {"tailorbird": version("tailorbird"), **found}
+    return {"tailorbird": __version__, **found}
