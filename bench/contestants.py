@@ -7,11 +7,12 @@ documentation shows it, or PyTorch eager. Called through ``tailorbird.backends.i
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from tailorbird import api
 from tailorbird.backends import registry
-from tailorbird.build.data import load_set
-from tailorbird.build.measure import timed
+from tailorbird.builder.cases.data import load_set
+from tailorbird.builder.search.measure import timed
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.signature import Signature
 
@@ -67,7 +68,8 @@ def _bundle(turn: Turn) -> Run:
 
 def _candidate(turn: Turn) -> Run:
     """One of our other candidates, compiled anew, to see whether the choice was right."""
-    assert turn.candidate is not None and turn.signature is not None
+    assert turn.candidate is not None
+    assert turn.signature is not None
     folder = Path(tempfile.mkdtemp(dir=Path(turn.inputs).parent))
     backend = registry.backend(turn.candidate.target.runtime)
     backend.compile(Path(turn.model), turn.candidate, folder)
@@ -75,6 +77,7 @@ def _candidate(turn: Turn) -> Run:
 
 
 def _onnxruntime(turn: Turn) -> Run:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as our own backend does: the same library, the same work
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -86,8 +89,8 @@ def _onnxruntime(turn: Turn) -> Run:
 def _openvino(turn: Turn) -> Run:
     import openvino
 
-    compiled = openvino.Core().compile_model(turn.model, "CPU", {"INFERENCE_NUM_THREADS": turn.threads})
-    return lambda feeds: compiled(feeds)
+    core = openvino.Core()
+    return cast(Run, core.compile_model(turn.model, "CPU", {"INFERENCE_NUM_THREADS": turn.threads}))
 
 
 def _torch(turn: Turn) -> Run:

@@ -22,13 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tailorbird import api
 from bench import zoo
 from bench.contestants import Times, Turn
+from tailorbird import api
 from tailorbird.backends.host import cpu_facts, usable_cores
 from tailorbird.backends.isolate import Worker
-from tailorbird.build.data import save_set
-from tailorbird.build.workdir import workdir
+from tailorbird.builder.cases.data import save_set
+from tailorbird.builder.workdir import workdir
 from tailorbird.cli.progress import BuildProgress
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import TailorbirdError
@@ -99,9 +99,7 @@ def _write_inputs(model: zoo.ZooModel, folder: Path) -> Path:
     return inputs
 
 
-def _contestants(
-    model: zoo.ZooModel, source: Path, result: api.Result, inputs: Path, threads: int
-) -> dict[str, Turn]:
+def _contestants(model: zoo.ZooModel, source: Path, result: api.Result, inputs: Path, threads: int) -> dict[str, Turn]:
     def turn(kind: str, what: object, **more: object) -> Turn:
         return Turn(kind, str(what), str(inputs), threads, 0, **more)  # type: ignore[arg-type]
 

@@ -7,8 +7,6 @@ package costs nothing and touches no vendor package.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,18 +44,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
-
-
-class _Facade(ModuleType):
-    """Keeps ``build`` the function: Python puts the package of that name in its place once it is imported."""
-
-    @property
-    def build(self) -> Any:
-        return __getattr__("build")
-
-    @build.setter
-    def build(self, _: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Facade

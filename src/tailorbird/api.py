@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailorbird.domain.config import BuildConfig, load_config
+from tailorbird.domain.config import BuildConfig, configured
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.domain.manifest import Manifest, speedup
 from tailorbird.domain.outcome import Outcome, Status
 
 if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
-    from tailorbird.build.inspect import Inspection
+    from tailorbird.builder.graph.inspect import Inspection
     from tailorbird.repository.load import LoadedEngine
 
 
@@ -67,10 +67,10 @@ def build(
         UsageError, ModelError, InputError: the source, the settings or the data are wrong.
         NoEngineError: no candidate passed the gate; ``error.outcomes`` is the table.
     """
-    from tailorbird.build.pipeline import Build
-    from tailorbird.build.workdir import workdir
+    from tailorbird.builder.pipeline import Build
+    from tailorbird.builder.workdir import workdir
 
-    chosen = config or load_config(Path("tailorbird.toml"), **settings)
+    chosen = configured(config or BuildConfig(), **settings)
     _check_output(output)
     with _disk_errors("build"), workdir() as folder:
         built = Build(str(model), chosen, folder, observers).run(name)
@@ -79,7 +79,7 @@ def build(
         return Result(built.manifest.outcomes, built.manifest, bundle, version_dir)
 
 
-def open(path: str | Path) -> LoadedEngine:
+def open(path: str | Path) -> LoadedEngine:  # noqa: A001 - the facade's name, as in gzip.open
     """Open an engine: a ``.engine`` file, a version's directory, or a model's directory (latest version).
 
     Use it as a context manager; ``run(inputs)`` takes and returns named arrays.
@@ -94,7 +94,7 @@ def open(path: str | Path) -> LoadedEngine:
 
 def inspect(model: str | Path, *, shapes: str = "", try_backends: bool = True) -> Inspection:
     """What a model is, what it costs at given shapes, and what stands in the way of each backend."""
-    from tailorbird.build.inspect import inspect_model
+    from tailorbird.builder.graph.inspect import inspect_model
     from tailorbird.domain.profile import parse_shapes
 
     return inspect_model(Path(model), parse_shapes(shapes) or None, try_obstacles=try_backends)

@@ -23,7 +23,7 @@ import tailorbird
 from tailorbird.domain.errors import InputError, UsageError
 from tailorbird.domain.outcome import Status
 from tests.integration import plugins
-from tests.unit.build.graphs import externalise, model, save, value, weight
+from tests.unit.builder.graphs import externalise, model, save, value, weight
 
 pytest.importorskip("onnxruntime")
 

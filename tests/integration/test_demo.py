@@ -37,10 +37,13 @@ def demo(*words: str) -> list[str]:
     return [sys.executable, "-m", "tailorbird", "demo", *words]
 
 
-def heeding() -> None:
-    """A shell that runs tests in the background has them, and so their children, ignore Ctrl-C."""
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that runs tests in the background has them, and so their children, ignore Ctrl-C.
+HEEDING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tailorbird.cli.main import run
+sys.exit(run(["demo"]))
+"""
 
 
 def servers_of(folder: Path) -> list[str]:
@@ -86,7 +89,8 @@ def check_page(page: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("cached")
 def test_an_interrupt_leaves_nothing(number: signal.Signals, tmp_path: Path, environment: dict[str, str]) -> None:
-    with subprocess.Popen(demo(), cwd=tmp_path, env=environment, stdout=-1, stderr=-1, preexec_fn=heeding) as process:
+    command = [sys.executable, "-c", HEEDING]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1) as process:
         try:
             while not list((tmp_path / "tmp").glob("*/*-data")):
                 assert process.poll() is None

@@ -1,1 +1,1 @@
-"""Runtimes behind one interface. The only floor, with two rooms of ``build``, that touches a vendor package."""
+"""Runtimes behind one interface. The only floor, with the rooms of ``builder``, that touches a vendor package."""

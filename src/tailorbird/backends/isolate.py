@@ -56,10 +56,18 @@ class Worker:
         limits: wall-clock seconds for each call, and resident bytes at any moment.
         log: file that receives what the child and its vendor libraries print; None throws it away.
         search_path: directories put before ``sys.path`` in the child, for a user's own modules.
+        scratch: an existing directory for the child's temporary files, which vendor libraries leave behind.
     """
 
-    def __init__(self, limits: Limits, log: Path | None = None, search_path: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        log: Path | None = None,
+        search_path: tuple[str, ...] = (),
+        scratch: Path | None = None,
+    ) -> None:
         self._limits = limits
+        self._environment = {**os.environ, **({"TMPDIR": str(scratch)} if scratch else {})}
         self._log = log
         self._search_path = search_path
         self._child: subprocess.Popen[bytes] | None = None
@@ -116,7 +124,7 @@ class Worker:
             self._replies = os.fdopen(read_end, "rb")
             try:
                 with _log_file(self._log) as log:
-                    self._child = _spawn(write_end, log, self._search_path)
+                    self._child = _spawn(write_end, log, self._search_path, self._environment)
             finally:
                 os.close(write_end)
         return self._child
@@ -161,7 +169,9 @@ class Worker:
         return StepCrashed(f"{_step(function)} crashed", got=cause + (f"; it said: {said}" if said else ""))
 
 
-def _spawn(write_end: int, log: IO[bytes] | int, search_path: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _spawn(
+    write_end: int, log: IO[bytes] | int, search_path: tuple[str, ...], environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     # -u: a crash must not take the last words with it. -P: a user's ./onnx.py must not replace onnx.
     command = [
         sys.executable,
@@ -175,7 +185,7 @@ def _spawn(write_end: int, log: IO[bytes] | int, search_path: tuple[str, ...]) -
     ]
     # A session of its own: Ctrl-C reaches the parent alone, which then ends the child in order.
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(write_end,),
-                            start_new_session=True)  # fmt: skip
+                            env=environment, start_new_session=True)  # fmt: skip
 
 
 @contextlib.contextmanager

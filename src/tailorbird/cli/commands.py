@@ -80,9 +80,17 @@ def build(
 
     limits = {"seconds": time_limit, "memory_bytes": memory_limit * 2**20 if memory_limit else None}
     settings = load_config(
-        config, data=data, min_shapes=min_shapes, opt_shapes=opt_shapes, max_shapes=max_shapes, seed=seed,
-        threads=_counts(threads), backends=backend, precisions=precision, limits={k: v for k, v in limits.items() if v is not None} or None,
-    )  # fmt: skip
+        config,
+        data=data,
+        min_shapes=min_shapes,
+        opt_shapes=opt_shapes,
+        max_shapes=max_shapes,
+        threads=_counts(threads),
+        backends=backend,
+        precisions=precision,
+        limits={key: value for key, value in limits.items() if value is not None} or None,
+        seed=seed,
+    )
     with BuildProgress(quiet=json) as progress:
         result = tailorbird.build(
             model, output=output, repository=repo, name=name, config=settings, observers=[progress]
@@ -99,18 +107,17 @@ def run(engine: Path, *, inputs: Path, output: Path | None = None, json: Json = 
         inputs: an .npz file with one array for each input.
         output: an .npz file to write; without it the outputs are summarised.
     """
-    from tailorbird.build.data import load_set, save_set
+    from tailorbird.builder.cases.data import read_arrays, save_set
 
     with tailorbird.open(engine) as loaded:
-        outputs = loaded.run(load_set(inputs))
+        outputs = loaded.run(read_arrays(inputs))
     if output is not None:
         save_set(output, outputs)
-    summary = {name: {"dtype": str(a.dtype), "shape": a.shape, "mean": float(a.mean())} for name, a in outputs.items()}
+    summary = {name: {"dtype": str(array.dtype), "shape": array.shape} for name, array in outputs.items()}
     if json:
         render.write_json(summary)
     else:
-        render.pairs((name, f"{one['dtype']}{list(a.shape)} mean {one['mean']:.6g}")
-                     for (name, one), a in zip(summary.items(), outputs.values(), strict=True))  # fmt: skip
+        render.pairs((name, render.array_line(array)) for name, array in outputs.items())
 
 
 @app.command

@@ -15,7 +15,8 @@ from tailorbird.domain.profile import format_shapes
 
 if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
-    from tailorbird.build.inspect import Inspection
+    from tailorbird.builder.graph.inspect import Inspection
+    from tailorbird.domain.dtype import Array
     from tailorbird.domain.manifest import Manifest
     from tailorbird.repository.store import VersionCheck
 
@@ -133,7 +134,10 @@ def _cost_pairs(found: Inspection) -> Iterable[tuple[str, Any]]:
     if cost is None:
         yield "cost", found.flops_reason
         return
-    yield "cost", f"{cost.flops / 1e9:,.2f} GFLOP, {cost.bytes_moved / 2**20:,.1f} MiB moved at {format_shapes(cost.shapes)}"
+    yield (
+        "cost",
+        f"{cost.flops / 1e9:,.2f} GFLOP, {cost.bytes_moved / 2**20:,.1f} MiB moved at {format_shapes(cost.shapes)}",
+    )
     yield "intensity", f"{cost.intensity:,.1f} FLOP a byte"
     top = (f"{one.operator} {one.flops / max(cost.flops, 1):.1%}" for one in cost.operators[:5] if one.flops)
     yield "mostly", ", ".join(top)
@@ -150,6 +154,14 @@ def checks_table(checks: Iterable[VersionCheck]) -> Table:
         state = "[green]intact[/]" if check.ok else "[red]altered[/]"
         table.add_row(check.model, str(check.version), state, " ".join(check.problem.split()) or "-")
     return table
+
+
+def array_line(array: Array) -> str:
+    """An output in one line: form, range, and the first values."""
+    if array.dtype.kind not in "fiu" or not array.size:
+        return f"{array.dtype}{list(array.shape)}"
+    first = " ".join(f"{value:.4g}" for value in array.ravel()[:6])
+    return f"{array.dtype}{list(array.shape)} from {array.min():.4g} to {array.max():.4g}: {first} ..."
 
 
 def ms(value: float) -> str:

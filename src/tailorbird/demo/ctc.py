@@ -20,7 +20,7 @@ def alphabet(model: Path) -> list[str]:
     Raises:
         ModelError: the model carries no characters.
     """
-    from tailorbird.build.onnx_file import read_model
+    from tailorbird.builder.sources.onnx_file import read_model
 
     listed = {entry.key: entry.value for entry in read_model(model).metadata_props}
     if "character" not in listed:

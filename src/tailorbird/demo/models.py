@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tailorbird.build.data import save_set
+from tailorbird.builder.cases.data import save_set
 from tailorbird.demo.pages import HEIGHT, WIDTH, pages
 from tailorbird.demo.strips import STRIP_HEIGHT, STRIP_WIDTH, cut, normalised, strip
 from tailorbird.demo.wheel import Wheel

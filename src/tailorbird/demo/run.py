@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from tailorbird.api import Result, build
-from tailorbird.build.workdir import workdir
+from tailorbird.builder.workdir import workdir
 from tailorbird.demo.ctc import alphabet
 from tailorbird.demo.models import DETECTOR, RAPIDOCR, RECOGNISER, Model
 from tailorbird.demo.pages import pages

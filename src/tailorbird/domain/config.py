@@ -51,7 +51,20 @@ def load_config(path: Path, **flags: Any) -> BuildConfig:
     Raises:
         UsageError: the file is not TOML, a key is unknown (the nearest is named), or a value has the wrong type.
     """
-    settings = _merged(_read_table(path), {key: value for key, value in flags.items() if value is not None})
+    return _strict(_merged(_read_table(path), _given(flags)))
+
+
+def configured(base: BuildConfig, **settings: Any) -> BuildConfig:
+    """``base`` with some settings replaced; None means not given. Raises as :func:`load_config` does."""
+    return _strict(_merged(msgspec.to_builtins(base), _given(settings)))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in settings.items() if value is not None}
+    return {key: msgspec.to_builtins(value, enc_hook=str) for key, value in plain.items()}
+
+
+def _strict(settings: dict[str, Any]) -> BuildConfig:
     _check_names(settings, BuildConfig)
     for key in _TABLES.keys() & settings.keys():
         if isinstance(settings[key], dict):

@@ -1,0 +1,1 @@
+"""The graph: normalised, understood, costed."""

@@ -1,0 +1,148 @@
+"""The build, as a table of contents: source, normalise, cases, oracle, candidates, race, bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tailorbird import __version__
+from tailorbird.backends import registry
+from tailorbird.backends.base import Capabilities
+from tailorbird.backends.host import cpu_facts, usable_cores
+from tailorbird.builder.buildlog import BuildLog, Observer
+from tailorbird.builder.groundwork import Groundwork
+from tailorbird.builder.prepare import Prepared
+from tailorbird.builder.report import write_report
+from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
+from tailorbird.builder.search.race import Race
+from tailorbird.builder.sources.source import program_digest, resolve
+from tailorbird.domain import bundle
+from tailorbird.domain.budget import GateReport
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import NoEngineError
+from tailorbird.domain.manifest import Manifest, Provenance
+from tailorbird.domain.outcome import Outcome, Status
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build: the version directory inside the build's own folder, to be packed or published."""
+
+    manifest: Manifest
+    version_dir: Path
+
+
+class Build:
+    """One build inside one working directory; the steps below run in the order they are written.
+
+    Args:
+        text: the source as the user named it.
+        config: the settings.
+        folder: an empty private directory.
+        observers: shown every event of the build log.
+    """
+
+    def __init__(self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer]) -> None:
+        self._config = config
+        self._folder = folder
+        self._source = resolve(text)
+        self._threads = max(config.threads, default=usable_cores())
+        self._log = BuildLog(folder / "build.jsonl", *observers)
+
+    def run(self, name: str | None = None) -> Built:
+        """All steps.
+
+        Raises:
+            UsageError, ModelError, InputError: the source, shapes or data are wrong.
+            NoEngineError: no candidate passed; its ``outcomes`` hold the table.
+        """
+        able = capabilities_for(self._config)
+        versions = _versions(able)
+        self._log.write("started", source=self._source.text, config=self._config, versions=versions, device=cpu_facts())
+        ground = Groundwork(self._source, self._config, self._threads, self._folder, self._log)
+        prepared, cases = ground.lay()
+        dynamic = bool(prepared.signature.dynamic_dims)
+        candidates = candidates_for(cases.profile, self._config, dynamic, able.values())
+        baseline = baseline_of(candidates, able.values())
+        self._log.write("candidates", names=[candidate.name for candidate in candidates], baseline=baseline)
+        engines = self._folder / "engines"
+        engines.mkdir()
+        race = Race(ground.normalised, prepared.signature, cases.cases, self._config, engines, self._log)
+        outcomes = tuple(race.run(candidates, baseline))
+        winner = _winner(outcomes)
+        self._log.write("finished", seconds=round(self._log.seconds, 1))
+        manifest = Manifest(
+            model=name or self._source.name,
+            candidate=winner.candidate,
+            format=able[winner.candidate.target.runtime].format,
+            signature=prepared.signature,
+            files={},
+            executed=winner.executed,
+            latency=winner.latency,
+            gate=_passed(winner),
+            budget=self._config.budget,
+            outcomes=outcomes,
+            baseline=baseline,
+            provenance=self._provenance(prepared, versions),
+        )
+        return self._seal(race.engine_of(winner), manifest)
+
+    def _seal(self, engine: Path, manifest: Manifest) -> Built:
+        """The version directory: engine, build log, report, and a manifest over all of them."""
+        version_dir = engine.rename(self._folder / "version")
+        papers = version_dir / "tailorbird"
+        papers.mkdir()
+        (self._folder / "build.jsonl").rename(papers / "build.jsonl")
+        write_report(papers / "report.html", manifest)
+        return Built(bundle.seal(version_dir, manifest), version_dir)
+
+    def _provenance(self, prepared: Prepared, versions: dict[str, str]) -> Provenance:
+        return Provenance(
+            source=Path(self._source.text).name,
+            source_digest=program_digest(self._source) if self._source.is_program else prepared.source_digest,
+            normalised_digest=prepared.normalised_digest,
+            passes=prepared.passes,
+            versions=versions,
+            device=cpu_facts(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def _passed(winner: Outcome) -> GateReport:
+    """The winner's gate report: the last door, which nothing without a passed gate goes through."""
+    if winner.gate is None or not winner.gate.passed:
+        raise NoEngineError("the chosen engine has no passed gate", got=winner.candidate.name)
+    return winner.gate
+
+
+def _winner(outcomes: tuple[Outcome, ...]) -> Outcome:
+    for outcome in outcomes:
+        if outcome.status is Status.CHOSEN:
+            return outcome
+    raise no_engine(outcomes)
+
+
+def no_engine(outcomes: tuple[Outcome, ...]) -> NoEngineError:
+    """The error for a table without a winner: names the nearest miss and carries the table."""
+    gated = [outcome for outcome in outcomes if outcome.gate is not None]
+    nearest = max(gated, key=_nearness, default=None)
+    reasons = "; ".join(sorted({outcome.reason for outcome in outcomes}))
+    missed = f"{nearest.candidate.name}: {nearest.reason}" if nearest else reasons
+    error = NoEngineError("no candidate passed the gate", got=missed or "no candidate to try",
+                          hint="see the table for each reason")  # fmt: skip
+    error.outcomes = outcomes
+    return error
+
+
+def _nearness(outcome: Outcome) -> tuple[int, float]:
+    """Fewer broken rules are nearer; among equals, the better worst signal-to-noise ratio."""
+    assert outcome.gate is not None
+    worst = outcome.gate.worst("snr_db")
+    return -len(outcome.gate.failures), -300.0 if worst is None else worst
+
+
+def _versions(able: dict[str, Capabilities]) -> dict[str, str]:
+    found = {name: registry.backend(name).probe().version for name in able}
+    return {"tailorbird": __version__, **found}

@@ -1,0 +1,1 @@
+"""The search: candidates, each tried in its own process, measured, chosen."""

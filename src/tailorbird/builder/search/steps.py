@@ -1,0 +1,130 @@
+"""What happens to one candidate, inside its own process: compile, look, gate, measure, sample.
+
+Each function takes and returns one struct, so that it can be called through
+:class:`tailorbird.backends.isolate.Worker`. An engine opened by one call stays open for the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Session
+from tailorbird.builder.cases.data import load_set
+from tailorbird.builder.gate.judge import Case, Trial, judge
+from tailorbird.builder.search.measure import look, measure, timed
+from tailorbird.domain.budget import Budget, GateReport
+from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.signature import Signature, Tensors
+
+
+class StepArgs(msgspec.Struct, frozen=True):
+    """A candidate, the normalised model, its engine's directory, and the cases to hold it against."""
+
+    candidate: Candidate
+    signature: Signature
+    model: str
+    engine: str
+    cases: tuple[Case, ...]
+    budget: Budget
+    runs: int = 0
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """What compiling and opening took, and the size of what came out."""
+
+    seconds: float
+    engine_bytes: int
+
+
+class Samples(msgspec.Struct, frozen=True):
+    """Milliseconds of single runs at the opt place."""
+
+    milliseconds: tuple[float, ...]
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """The gate's report and the layers by executed precision."""
+
+    gate: GateReport
+    executed: dict[str, int]
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """One row for each place."""
+
+    rows: tuple[LatencyRow, ...]
+
+
+def compile_engine(args: StepArgs) -> Compiled:
+    """Compile into the engine's directory and open the result."""
+    start = time.perf_counter()
+    engine = Path(args.engine)
+    engine.mkdir(parents=True)
+    registry.backend(args.candidate.target.runtime).compile(Path(args.model), args.candidate, engine)
+    _session(args)
+    size = sum(file.stat().st_size for file in engine.iterdir())
+    return Compiled(round(time.perf_counter() - start, 3), size)
+
+
+def first_look(args: StepArgs) -> Samples:
+    """A few warm runs at the opt place."""
+    return Samples(tuple(look(_session(args).run, _inputs_at(args, "opt"))))
+
+
+def gate_engine(args: StepArgs) -> Judged:
+    """Run every check of the gate on this very engine."""
+    session = _session(args)
+    trials = [Trial(case, load_set(Path(case.inputs)), load_set(Path(case.outputs))) for case in args.cases]
+    executed = session.executed_precision()
+    report = judge(session.run, trials, args.budget, args.candidate.precision, executed, _min_rows(args))
+    return Judged(report, dict(Counter(executed.values())))
+
+
+def measure_engine(args: StepArgs) -> Measured:
+    """Measure every place of the cases."""
+    session, places = _session(args), {case.place.edge: case.place for case in args.cases}
+    rows = [
+        LatencyRow(edge, place.shapes, place.rows, 1, Latency.of(measure(session.run, _inputs_at(args, edge))))
+        for edge, place in places.items()
+    ]
+    return Measured(tuple(rows))
+
+
+def sample_engine(args: StepArgs) -> Samples:
+    """``args.runs`` runs at the opt place after one to wake up: this engine's turn in a round."""
+    session, inputs = _session(args), _inputs_at(args, "opt")
+    timed(session.run, inputs, 1)
+    return Samples(tuple(timed(session.run, inputs, args.runs)))
+
+
+def _session(args: StepArgs) -> Session:
+    return _opened(args.engine, msgspec.json.encode(args.candidate), msgspec.json.encode(args.signature))
+
+
+@cache
+def _opened(engine: str, candidate: bytes, signature: bytes) -> Session:
+    chosen = msgspec.json.decode(candidate, type=Candidate)
+    backend = registry.backend(chosen.target.runtime)
+    return backend.open(Path(engine), chosen, msgspec.json.decode(signature, type=Signature))
+
+
+def _inputs_at(args: StepArgs, edge: str) -> list[Tensors]:
+    return [_loaded(case.inputs) for case in args.cases if case.place.edge == edge]
+
+
+@cache
+def _loaded(path: str) -> Tensors:
+    return {name: np.ascontiguousarray(array) for name, array in load_set(Path(path)).items()}
+
+
+def _min_rows(args: StepArgs) -> int | None:
+    batch = args.signature.batch_dim
+    return args.signature.bind(args.candidate.profile.min)[batch] if batch else None

@@ -1,0 +1,1 @@
+"""Sources: ONNX files of strangers and PyTorch programs, read and told apart."""

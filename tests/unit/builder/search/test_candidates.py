@@ -1,0 +1,128 @@
+"""Candidates follow from what backends say they can do."""
+
+from typing import Any
+
+import pytest
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Availability, Capabilities
+from tailorbird.backends.host import usable_cores
+from tailorbird.builder.search import candidates as room
+from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import BackendUnavailable, UsageError
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.profile import Profile
+from tailorbird.domain.target import Target
+
+FORMAT = EngineFormat("b", "p", "model.b")
+STATIC = Profile.static({"x": (1, 3)})
+RANGE = Profile({"x": (1, 3)}, {"x": (2, 3)}, {"x": (4, 3)})
+
+
+def able(name: str, precisions: str = "fp32", **facts: Any) -> Capabilities:
+    asked = tuple(Precision(one) for one in precisions.split())
+    return Capabilities(Target(name, "cpu", "avx2"), asked, FORMAT, **facts)
+
+
+def names(profile: Profile, *backends: Capabilities, dynamic: bool = True, **config: Any) -> list[str]:
+    settings = BuildConfig(**{"threads": (2,)} | config)
+    return [candidate.name for candidate in candidates_for(profile, settings, dynamic, backends)]
+
+
+def test_a_static_profile_of_a_dynamic_source_is_tried_both_ways() -> None:
+    assert names(STATIC, able("a")) == ["a fp32 static t2", "a fp32 dynamic t2"]
+
+
+def test_a_range_needs_dynamic_shapes() -> None:
+    assert names(RANGE, able("a"), able("b", dynamic_shapes=False)) == ["a fp32 dynamic t2"]
+
+
+def test_a_static_source_has_one_form() -> None:
+    assert names(STATIC, able("a"), dynamic=False) == ["a fp32 static t2"]
+
+
+def test_lower_precision_comes_first_then_more_threads_first_of_all() -> None:
+    assert names(STATIC, able("a", "fp32 bf16"), dynamic=False, threads=(1, 4)) == [
+        "a bf16 static t4",
+        "a fp32 static t4",
+        "a bf16 static t1",
+        "a fp32 static t1",
+    ]
+
+
+def test_variants_and_backends_without_threads() -> None:
+    found = names(STATIC, able("a", takes_threads=False, variants=({}, {"fuse": True})), dynamic=False, threads=(1, 4))
+    assert found == ["a fp32 static t1", "a fp32 static t1 fuse=true"]
+
+
+def test_threads_are_all_cores_and_one_when_nothing_is_said() -> None:
+    found = names(STATIC, able("a"), dynamic=False, threads=())
+    assert found == [f"a fp32 static t{count}" for count in sorted({usable_cores(), 1}, reverse=True)]
+
+
+def test_only_asked_precisions_are_tried() -> None:
+    assert names(STATIC, able("a", "fp32 bf16"), dynamic=False, precisions=("bf16",)) == ["a bf16 static t2"]
+    assert names(STATIC, able("a"), precisions=("int8",)) == []
+
+
+def test_names_are_unique() -> None:
+    found = names(STATIC, able("a", "fp32 bf16", variants=({}, {"x": 1})), able("b"), threads=(1, 2))
+    assert len(found) == len(set(found)) == 20
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        names(STATIC, able("a"), precisions=("fp23",))
+    assert str(caught.value) == (
+        "unknown precision 'fp23': expected fp32, fp16, bf16, int8\nHint: did you mean 'fp32'?"
+    )
+
+
+@pytest.mark.parametrize("threads", [(0,), (2, -1)])
+def test_threads_below_one_are_refused(threads: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="threads must be positive: got "):
+        names(STATIC, able("a"), threads=threads)
+
+
+def test_the_baseline_is_the_plain_dynamic_candidate_with_most_threads() -> None:
+    backends = (able("a", "fp32 bf16", baseline=True, variants=({}, {"z": 1})), able("b"))
+    found = candidates_for(STATIC, BuildConfig(threads=(1, 4)), dynamic=True, able=backends)
+    assert baseline_of(found, backends) == "a fp32 dynamic t4"
+    assert baseline_of(found, backends[1:]) == ""
+
+
+class Fake:
+    def __init__(self, found: Capabilities) -> None:
+        self.name = found.target.runtime
+        self.found = found
+
+    def probe(self) -> Availability:
+        return Availability(available=True)
+
+    def capabilities(self) -> Capabilities:
+        return self.found
+
+
+def test_backends_that_only_answer_are_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "available", lambda: (Fake(able("a")), Fake(able("oracle", serves=False))))
+    assert list(capabilities_for(BuildConfig())) == ["a"]
+
+
+def test_no_backend_that_serves_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "available", lambda: (Fake(able("oracle", serves=False)),))
+    with pytest.raises(BackendUnavailable) as caught:
+        capabilities_for(BuildConfig())
+    assert str(caught.value) == "no backend that serves is available here\nHint: pip install 'tailorbird[cpu]'"
+
+
+def test_named_backends_are_taken_as_named() -> None:
+    assert list(capabilities_for(BuildConfig(backends=("reference",)))) == ["reference"]
+    with pytest.raises(UsageError, match=r"unknown backend 'onxruntime'.*\nHint: did you mean 'onnxruntime'\?"):
+        capabilities_for(BuildConfig(backends=("onxruntime",)))
+
+
+def test_no_backend_is_named_in_the_code() -> None:
+    text = room.__loader__.get_data(room.__file__).decode()  # type: ignore[union-attr]
+    assert not [name for name in registry.BUILT_IN if name in text]

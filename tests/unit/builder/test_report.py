@@ -1,0 +1,107 @@
+"""The report: a page that stands alone, whatever the names in it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tailorbird.builder.report import write_report
+from tailorbird.domain.budget import Budget, Check, GateReport
+from tailorbird.domain.candidate import Candidate, ShapeMode
+from tailorbird.domain.dtype import DType
+from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.manifest import EngineFormat, Manifest, Provenance
+from tailorbird.domain.outcome import Outcome, Status
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.profile import Profile
+from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.domain.target import Target
+
+EVIL = "<script>alert('x')</script>&\""
+OPEN_ENDED = {"tr", "td", "th", "meta"}  # HTML closes these by itself
+
+
+class Reader(HTMLParser):
+    """Collects text and attributes, and fails on a tag that closes another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.text = ""
+        self.values: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.values += [value for _, value in attrs if value]
+        if tag not in OPEN_ENDED:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in OPEN_ENDED:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def candidate(threads: int) -> Candidate:
+    target = Target("openvino", "cpu", "avx2")
+    return Candidate(target, Precision.FP32, Profile.static({EVIL: (1, 3)}), ShapeMode.STATIC, threads)
+
+
+def manifest() -> Manifest:
+    row = LatencyRow("opt", {EVIL: (1, 3)}, 1, 1, Latency.of([1.0, 2.0, 3.0]))
+    gate = GateReport((Check("snr_db", True, f"opt 1x3, {EVIL}", 99.0, 20.0), Check(EVIL, True, EVIL, EVIL, EVIL)))
+    lost = [Outcome(candidate(n), status, EVIL) for n, status in enumerate(Status, 2) if status is not Status.CHOSEN]
+    outcomes = (Outcome(candidate(1), Status.CHOSEN, EVIL, (row,), gate), *lost)
+    spec = TensorSpec(EVIL, DType.FP32, (1, 3))
+    return Manifest(
+        model=EVIL, candidate=candidate(1), format=EngineFormat("b", "p", "f"), signature=Signature((spec,), (spec,)),
+        files={}, executed={EVIL: 3}, latency=(row,), gate=gate, budget=Budget(), outcomes=outcomes,
+        provenance=Provenance(EVIL, EVIL, "n", (EVIL,), {EVIL: EVIL}, {EVIL: EVIL}, "2026-01-01"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    write_report(tmp_path / "r.html", manifest())
+    return (tmp_path / "r.html").read_text("utf-8")
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+def test_it_is_well_formed(page: str) -> None:
+    assert page.startswith("<!doctype html>")
+    assert read(page).open == []
+
+
+def test_names_are_text_and_never_tags(page: str) -> None:
+    reader = read(page)
+    assert "script" not in reader.seen
+    assert EVIL in reader.text
+    assert not [value for value in reader.values if "alert" in value]
+
+
+def test_it_needs_no_network(page: str) -> None:
+    assert not re.search(r"https?:|//|url\(|@import|src=|href=", page)
+
+
+def test_every_candidate_has_its_row(page: str) -> None:
+    text = read(page).text
+    for outcome in manifest().outcomes:
+        assert outcome.candidate.name in text
+        assert outcome.status in text
+
+
+def test_one_candidate_alone_makes_a_page(tmp_path: Path) -> None:
+    alone = msgspec.structs.replace(manifest(), outcomes=manifest().outcomes[:1])
+    write_report(tmp_path / "r.html", alone)
+    assert "Chosen of 1 candidates" in (tmp_path / "r.html").read_text("utf-8")
