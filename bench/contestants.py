@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tailorbird import api
 from tailorbird.backends import registry
 from tailorbird.builder.cases.data import load_set
-from tailorbird.builder.search.measure import timed
+from tailorbird.builder.search import measure
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.signature import Signature
 
@@ -48,11 +48,10 @@ class Times(msgspec.Struct, frozen=True):
 
 
 def take_turn(turn: Turn) -> Times:
-    """Two runs to wake up, then ``turn.runs`` timed ones, on several sets of inputs in rotation."""
+    """``turn.runs`` timed runs on several sets of inputs in rotation, after others have settled."""
     key = msgspec.json.encode(msgspec.structs.replace(turn, runs=0))
     run, feeds = _opened(key)
-    timed(run, feeds, 2)
-    return Times(tuple(timed(run, feeds, turn.runs)))
+    return Times(tuple(measure.take_turn(run, feeds, turn.runs)))
 
 
 @cache

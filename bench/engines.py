@@ -63,13 +63,13 @@ def main() -> None:
     out = Console(width=None if Console().is_terminal else 170, highlight=False)
     rows = []
     for name in args.models or [model.name for model in zoo.ZOO]:
-        rows.append(measure(name, args.threads, args.rounds))
+        rows.append(measure(name, args.threads, args.rounds, tuple(args.precision)))
         out.print(table(rows))
     _save(rows, args.threads, args.rounds)
     out.print(f"{cpu_facts()['cpu']}, {cpu_facts()['isa']}, {args.threads} threads, {args.rounds} rounds in turn")
 
 
-def measure(name: str, threads: int, rounds: int) -> Row:
+def measure(name: str, threads: int, rounds: int, precisions: tuple[str, ...] = ()) -> Row:
     """One model from file to figures."""
     model = zoo.get(name)
     source = zoo.path(name)
@@ -83,6 +83,7 @@ def measure(name: str, threads: int, rounds: int) -> Row:
                 opt_shapes=format_shapes(model.shapes),
                 data=str(inputs),
                 threads=(threads,),
+                precisions=precisions,
                 observers=[progress],
             )
         row = Row(name, format_shapes(model.shapes), result.winner.candidate.name,
@@ -201,6 +202,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="NAME")
     parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--precision", action="append", default=[], help="allow this one only; repeatable")
     parser.add_argument("--rounds", type=int, default=11)
     return parser.parse_args()
 

@@ -11,6 +11,10 @@ from tailorbird.domain.signature import Tensors
 
 Run = Callable[[Tensors], dict[str, Array]]
 
+SETTLE_SECONDS = 0.1
+"""Pause before a turn. ONNX Runtime's threads were seen to spin for 60 ms after a run (2 cores, 2026-11): whoever
+runs next on the same cores would pay for it."""
+
 LOOK_RUNS = 3
 WARM_SECONDS = 0.15
 ROW_SECONDS = 0.4
@@ -35,6 +39,13 @@ def warm_up(run: Run, inputs: Sequence[Tensors]) -> float:
     while time.perf_counter() < deadline:
         last = timed(run, inputs, 1)[0]
     return last
+
+
+def take_turn(run: Run, inputs: Sequence[Tensors], count: int) -> list[float]:
+    """Milliseconds of ``count`` runs after others ran on the same cores: let them settle, wake up, measure."""
+    time.sleep(SETTLE_SECONDS)
+    timed(run, inputs, 2)
+    return timed(run, inputs, count)
 
 
 def look(run: Run, inputs: Sequence[Tensors]) -> list[float]:

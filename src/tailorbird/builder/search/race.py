@@ -6,7 +6,6 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -14,19 +13,18 @@ import numpy as np
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.gate.judge import Case
-from tailorbird.builder.search import choose, steps
+from tailorbird.builder.search import choose, standings, steps
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
-from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.signature import Signature
 
-ROUNDS = 9
+LEAST_ROUNDS = 7
+MOST_ROUNDS = 21
 ROUND_SECONDS = 0.25
-R = TypeVar("R", bound=msgspec.Struct)
 _STEPS = "tailorbird.builder.search.steps"
-_STATUS = {StepCrashed: Status.CRASHED, StepTimedOut: Status.TIMED_OUT, StepOutOfMemory: Status.OUT_OF_MEMORY}
 
 
 class Race:
@@ -80,7 +78,7 @@ class Race:
             try:
                 outcome = self._qualify(worker, args)
             except TailorbirdError as error:
-                outcome = _lost(Outcome(candidate, Status.FAILED, ""), error)
+                outcome = standings.lost(Outcome(candidate, Status.FAILED, ""), error)
         if outcome.status is not Status.SLOWER and not (self._is_baseline(outcome) and outcome.latency):
             shutil.rmtree(args.engine, ignore_errors=True)
         return outcome
@@ -93,48 +91,60 @@ class Race:
         facts = Outcome(args.candidate, Status.SLOWER, "", build_seconds=built.seconds, engine_bytes=built.engine_bytes)
         look = worker.call(f"{_STEPS}:first_look", args, steps.Samples).milliseconds
         if choose.cannot_win(look, self._best):
-            return _replace(facts, status=Status.STOPPED, latency=self._look_row(look), reason=self._behind(look))
+            return msgspec.structs.replace(
+                facts, status=Status.STOPPED, latency=self._look_row(look), reason=self._behind(look)
+            )
         judged = worker.call(f"{_STEPS}:gate_engine", args, steps.Judged)
-        facts = _replace(facts, gate=judged.gate, executed=judged.executed)
+        facts = msgspec.structs.replace(facts, gate=judged.gate, executed=judged.executed)
         if not judged.gate.passed:
-            return _replace(facts, status=Status.REFUSED, latency=self._look_row(look), reason=judged.gate.verdict)
+            return msgspec.structs.replace(
+                facts, status=Status.REFUSED, latency=self._look_row(look), reason=judged.gate.verdict
+            )
         measured = worker.call(f"{_STEPS}:measure_engine", args, steps.Measured)
-        outcome = _replace(facts, latency=measured.rows)
+        outcome = msgspec.structs.replace(facts, latency=measured.rows)
         self._best = min(filter(None, (self._best, outcome.median)))
         return outcome
 
     def _decide(self, outcomes: dict[str, Outcome]) -> list[Outcome]:
         """Race the finalists; should all of them die, those behind them have their turn."""
-        while medians := _standing(outcomes):
-            turns = self._in_turn(outcomes, self._racing(outcomes, medians))
-            rounds = {name: list(map(_median, times)) for name, times in turns.items() if name in medians}
+        while least := standings.least(outcomes):
+            turns = self._in_turn(outcomes, self._racing(outcomes, choose.finalists(least)))
+            rounds = {name: list(map(_median, times)) for name, times in turns.items() if name in least}
             if rounds:
-                choice = choose.choose({name: outcomes[name].candidate for name in rounds}, rounds)
+                choice = choose.choose({n: outcomes[n].candidate for n in rounds}, rounds, self._baseline)
                 self._log.write("chosen", candidate=choice.winner, reason=choice.reason)
-                outcomes = _settled(outcomes, turns, choice)
+                outcomes = standings.settled(outcomes, turns, choice)
                 break
-        return sorted(outcomes.values(), key=_order)
+        return sorted(outcomes.values(), key=standings.order)
 
-    def _racing(self, outcomes: dict[str, Outcome], medians: dict[str, float]) -> list[str]:
+    def _racing(self, outcomes: dict[str, Outcome], finalists: list[str]) -> list[str]:
         """The finalists, and the baseline when it ran at all: even stopped early it is what people compare with."""
-        names = choose.finalists(medians)
-        behind = [n for n, o in outcomes.items() if self._is_baseline(o) and o.latency and n not in names]
-        return names + behind
+        behind = [n for n, o in outcomes.items() if self._is_baseline(o) and o.latency and n not in finalists]
+        return finalists + behind
 
     def _in_turn(self, outcomes: dict[str, Outcome], racing: list[str]) -> dict[str, list[Sequence[float]]]:
-        """A B C A B C ...: the samples of each one's every turn. One that dies drops out, and its row says why."""
+        """A B C A B C ...: the samples of each one's every turn, until the race is decided or long enough."""
         turns: dict[str, list[Sequence[float]]] = {name: [] for name in racing}
         with self._workers(racing) as workers:
-            for number in range(ROUNDS if len(racing) > 1 else 1):
-                for name in list(turns):
-                    try:
-                        turns[name].append(self._turn(outcomes[name], workers[name]))
-                    except TailorbirdError as error:
-                        del turns[name]
-                        outcomes[name] = _lost(outcomes[name], error)
-                medians = {name: round(_median(times[-1]), 6) for name, times in turns.items()}
-                self._log.write("round", number=number + 1, medians=medians)
+            for number in range(1, MOST_ROUNDS + 1):
+                self._round(outcomes, turns, workers)
+                medians = {name: list(map(_median, times)) for name, times in turns.items()}
+                latest = {name: round(times[-1], 6) for name, times in medians.items()}
+                self._log.write("round", number=number, medians=latest)
+                if len(turns) < 2 or (number >= LEAST_ROUNDS and choose.decided(medians)):
+                    break
         return turns
+
+    def _round(
+        self, outcomes: dict[str, Outcome], turns: dict[str, list[Sequence[float]]], workers: dict[str, Worker]
+    ) -> None:
+        """One turn for each. One that dies drops out, and its row says why."""
+        for name in list(turns):
+            try:
+                turns[name].append(self._turn(outcomes[name], workers[name]))
+            except TailorbirdError as error:
+                del turns[name]
+                outcomes[name] = standings.lost(outcomes[name], error)
 
     def _turn(self, outcome: Outcome, worker: Worker) -> Sequence[float]:
         runs = max(3, min(200, int(ROUND_SECONDS * 1e3 / max(outcome.median or 1.0, 1e-3))))
@@ -162,49 +172,5 @@ class Race:
         return f"{min(look) / self._best:.2f}x the best at a first look, cannot win; not gated"
 
 
-def _standing(outcomes: dict[str, Outcome]) -> dict[str, float]:
-    """Medians of those that passed the gate and were measured."""
-    return {name: o.median for name, o in outcomes.items() if o.status is Status.SLOWER and o.median is not None}
-
-
-def _lost(outcome: Outcome, error: TailorbirdError) -> Outcome:
-    status = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), Status.FAILED)
-    return _replace(outcome, status=status, reason=error.message)
-
-
-def _settled(
-    outcomes: dict[str, Outcome], turns: dict[str, list[Sequence[float]]], choice: choose.Choice
-) -> dict[str, Outcome]:
-    """The outcomes with the in-turn figures and every loser's reason."""
-    fresh = {name: _with_opt(outcome, turns.get(name, [])) for name, outcome in outcomes.items()}
-    best = fresh[choice.winner].median or 1.0
-    for name, outcome in fresh.items():
-        if name == choice.winner:
-            fresh[name] = _replace(outcome, status=Status.CHOSEN, reason=choice.reason)
-        elif outcome.status is Status.SLOWER:
-            fresh[name] = _replace(
-                outcome, reason=f"{(outcome.median or best) / best:.2f}x the chosen engine's latency"
-            )
-    return fresh
-
-
-def _with_opt(outcome: Outcome, turns: Sequence[Sequence[float]]) -> Outcome:
-    samples = [sample for turn in turns for sample in turn]
-    if not samples:
-        return outcome
-    rows = [_replace(row, latency=Latency.of(samples)) if row.edge == "opt" else row for row in outcome.latency]
-    return _replace(outcome, latency=tuple(rows))
-
-
 def _median(samples: Sequence[float]) -> float:
     return float(np.median(samples))
-
-
-def _order(outcome: Outcome) -> tuple[int, float]:
-    measured = outcome.status in (Status.CHOSEN, Status.SLOWER, Status.STOPPED)
-    rank = 0 if outcome.status is Status.CHOSEN else 1 if measured else 2
-    return rank, outcome.median or 0.0
-
-
-def _replace(record: R, **changes: object) -> R:
-    return msgspec.structs.replace(record, **changes)

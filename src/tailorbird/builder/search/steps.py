@@ -18,7 +18,7 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Session
 from tailorbird.builder.cases.data import load_set
 from tailorbird.builder.gate.judge import Case, Trial, judge
-from tailorbird.builder.search.measure import look, measure, timed
+from tailorbird.builder.search.measure import look, measure, take_turn
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.latency import Latency, LatencyRow
@@ -99,10 +99,8 @@ def measure_engine(args: StepArgs) -> Measured:
 
 
 def sample_engine(args: StepArgs) -> Samples:
-    """``args.runs`` runs at the opt place after one to wake up: this engine's turn in a round."""
-    session, inputs = _session(args), _inputs_at(args, "opt")
-    timed(session.run, inputs, 1)
-    return Samples(tuple(timed(session.run, inputs, args.runs)))
+    """``args.runs`` runs at the opt place: this engine's turn in a round."""
+    return Samples(tuple(take_turn(_session(args).run, _inputs_at(args, "opt"), args.runs)))
 
 
 def _session(args: StepArgs) -> Session:

@@ -8,6 +8,7 @@ from tailorbird.builder.search.choose import (
     beats,
     cannot_win,
     choose,
+    decided,
     finalists,
     gain_and_noise,
 )
@@ -29,8 +30,8 @@ def chosen(rounds: dict[str, list[float]], **precisions: str) -> tuple[str, str]
 
 
 def test_noise_by_hand() -> None:
-    # Differences 1, 2, 3: median 2, deviation 1, twice 1.2533 / sqrt(3).
-    assert gain_and_noise([1, 1, 1], [2, 3, 4]) == pytest.approx((2.0, 1.4472), abs=1e-4)
+    # Differences 1, 2, 3: median 2, median absolute deviation 1, twice 1.2533 * 1.4826 / sqrt(3).
+    assert gain_and_noise([1, 1, 1], [2, 3, 4]) == pytest.approx((2.0, 2.1456), abs=1e-4)
     assert gain_and_noise([1], [2]) == (1.0, 0.0)
 
 
@@ -47,12 +48,12 @@ def test_a_first_look_stops_only_what_is_far_behind_at_its_best() -> None:
 
 
 def test_finalists_are_those_near_the_best_and_not_too_many() -> None:
-    assert finalists({"a": 1.16, "b": 1.0, "c": FINAL_MARGIN}) == ["b", "c"]
+    assert finalists({"a": FINAL_MARGIN + 0.01, "b": 1.0, "c": FINAL_MARGIN}) == ["b", "c"]
     assert finalists({str(n): 1 + n / 100 for n in range(9)}) == list("0123456789"[:MOST_FINALISTS])
 
 
 def test_the_only_one_wins() -> None:
-    assert chosen({"a": [1.0]}) == ("a", "no other that passed came within 1.15x of it")
+    assert chosen({"a": [1.0]}) == ("a", "no other that passed came within 1.25x of it")
 
 
 def test_the_faster_one_wins_and_the_reason_has_the_numbers() -> None:
@@ -70,8 +71,7 @@ def test_a_lower_precision_must_win_beyond_the_noise() -> None:
     level = {"full": [1.0, 1.2, 1.1, 1.0], "half": [1.05, 1.0, 1.1, 0.99]}
     winner, reason = chosen(level, half="bf16")
     assert winner == "full"
-    assert reason.startswith("level with half within the noise (")
-    assert reason.endswith("and of higher precision")
+    assert reason.startswith("of higher precision; level with half within the noise (")
 
 
 def test_a_lower_precision_that_is_faster_wins() -> None:
@@ -84,5 +84,28 @@ def test_a_lower_precision_must_beat_each_higher_one() -> None:
 
 
 def test_the_fastest_of_the_highest_precision_wins_when_no_lower_one_earns_it() -> None:
-    rounds = {"half": [0.99, 1.05, 1.0], "slow": [1.1, 1.11, 1.1], "full": [1.0, 1.04, 1.01]}
+    rounds = {
+        "half": [0.99, 1.05, 1.0, 1.03, 1.0],
+        "slow": [1.1, 1.11, 1.1, 1.1, 1.1],
+        "full": [1.0, 1.04, 1.005, 1.0, 1.02],
+    }
     assert chosen(rounds, half="bf16")[0] == "full"
+
+
+def test_the_baseline_stays_when_nothing_is_faster_beyond_the_noise() -> None:
+    rounds = {"usual": [1.0, 1.1, 1.05, 1.0], "ours": [1.02, 1.0, 1.04, 1.01]}
+    choice = choose({name: candidate() for name in rounds}, rounds, baseline="usual")
+    assert choice.winner == "usual"
+    assert choice.reason.startswith("nothing is faster beyond the noise; level with ours within the noise (")
+
+
+def test_the_baseline_loses_to_what_is_faster_beyond_the_noise() -> None:
+    rounds = {"usual": [1.0, 1.1, 1.05], "ours": [0.8, 0.9, 0.85]}
+    assert choose({name: candidate() for name in rounds}, rounds, baseline="usual").winner == "ours"
+
+
+def test_a_race_is_decided_by_a_clear_leader_or_by_little_noise() -> None:
+    assert decided({"a": [1.0, 1.0, 1.0]})
+    assert decided({"a": [1.0, 1.01, 1.0], "b": [2.0, 2.1, 2.0]})
+    assert decided({"a": [1.0, 1.001, 1.0], "b": [1.0, 1.0, 1.001]})
+    assert not decided({"a": [1.0, 1.2, 1.1], "b": [1.2, 1.0, 1.11]})
