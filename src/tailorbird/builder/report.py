@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from tailorbird.domain.latency import LatencyRow
-from tailorbird.domain.manifest import Manifest
+from tailorbird.domain.manifest import Manifest, speedup
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
@@ -59,7 +59,16 @@ def _head(manifest: Manifest) -> str:
         f'<p class="lead">Chosen of {tried} candidates: '
         f'<strong class="won">{escape(manifest.candidate.name)}</strong>, '
         f"{_ms(winner.median)} ms at {escape(format_shapes(manifest.candidate.profile.opt))}.</p>"
-        f'<p class="lead">{escape(winner.reason)}.</p>'
+        f'<p class="lead">{escape(winner.reason)}.{_gain(manifest)}</p>'
+    )
+
+
+def _gain(manifest: Manifest) -> str:
+    ratio = speedup(manifest.outcomes, manifest.baseline)
+    return (
+        ""
+        if ratio is None
+        else f" {ratio:.2f}x the speed of {escape(manifest.baseline)}, what one would run otherwise."
     )
 
 

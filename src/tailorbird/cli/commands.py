@@ -235,10 +235,20 @@ def _counts(text: str | None) -> list[int] | None:
 
 def _show_result(result: tailorbird.Result, json: bool) -> None:
     if json:
-        render.write_json({"bundle": str(result.bundle) if result.bundle else None,
-                           "version_dir": str(result.version_dir) if result.version_dir else None,
-                           "chosen": result.winner.candidate.name, "table": result.table})  # fmt: skip
+        render.write_json(_as_data(result))
         return
     render.out.print(render.outcomes_table(result.table))
+    if result.speedup is not None:
+        render.out.print(f"\n{result.speedup:.2f}x the speed of {result.manifest.baseline}, ONNX Runtime's default")
     for place in filter(None, (result.bundle, result.version_dir)):
         render.out.print(f"\nwrote {place}", markup=False, soft_wrap=True)
+
+
+def _as_data(result: tailorbird.Result) -> dict[str, object]:
+    return {
+        "bundle": str(result.bundle) if result.bundle else None,
+        "version_dir": str(result.version_dir) if result.version_dir else None,
+        "chosen": result.winner.candidate.name,
+        "speedup": result.speedup,
+        "table": result.table,
+    }

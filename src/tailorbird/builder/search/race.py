@@ -22,7 +22,7 @@ from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.signature import Signature
 
 LEAST_ROUNDS = 7
-MOST_ROUNDS = 21
+MOST_ROUNDS = 15
 ROUND_SECONDS = 0.25
 _STEPS = "tailorbird.builder.search.steps"
 
