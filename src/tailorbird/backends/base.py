@@ -10,12 +10,13 @@ import abc
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 
 from tailorbird.domain.candidate import Candidate, Option
+from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError
 from tailorbird.domain.manifest import EngineFormat
@@ -53,7 +54,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
 
 
-class Session(abc.ABC):
+class Session(Closing):
     """One loaded engine. Not thread-safe: one session serves one thread at a time."""
 
     def __init__(self, backend: str, candidate: Candidate, signature: Signature) -> None:
@@ -106,14 +107,6 @@ class Session(abc.ABC):
             self._closed = True
             with vendor_border(self._backend, "close the engine"):
                 self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._closed:

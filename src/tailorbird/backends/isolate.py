@@ -16,11 +16,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
+from tailorbird.domain.closing import Closing
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import StepCrashed, StepError, StepOutOfMemory, StepTimedOut, error_from_dict
 
@@ -47,7 +47,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: dict[str, Any] | None = None
 
 
-class Worker:
+class Worker(Closing):
     """A child process that runs functions of this package.
 
     The child ends with the thread that started it: make the first call from one that outlives the last.
@@ -109,14 +109,6 @@ class Worker:
         if self._replies is not None:
             self._replies.close()
             self._replies = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:

@@ -16,7 +16,7 @@ _STYLE = """
   --bad: #b3423a; --page: #ffffff; --panel: #f5f7f9 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --soft: #9aa5b1; --line: #333c46; --bar: #4d6680;
   --win: #4fc38a; --bad: #e8827a; --page: #14191f; --panel: #1b222a } }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.2rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.2rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
 .lead { color: var(--soft); margin: .3rem 0 0 } .won { color: var(--win) } .lost { color: var(--bad) }
@@ -24,7 +24,7 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6r
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.name { white-space: nowrap; font-family: ui-monospace, monospace; font-size: .85rem }
-td.why { min-width: 16rem } .track { width: 11rem; height: .7rem; background: var(--panel) }
+td.why { min-width: 14rem } td.gate { min-width: 8rem } .track { width: 8rem; height: .7rem; background: var(--panel) }
 .fill { height: 100%; background: var(--bar) } .chosen .fill { background: var(--win) }
 .chosen td { font-weight: 600 } code { background: var(--panel); padding: .1rem .3rem; overflow-wrap: anywhere }
 """
@@ -59,17 +59,17 @@ def _head(manifest: Manifest) -> str:
         f'<p class="lead">Chosen of {tried} candidates: '
         f'<strong class="won">{escape(manifest.candidate.name)}</strong>, '
         f"{_ms(winner.median)} ms at {escape(format_shapes(manifest.candidate.profile.opt))}.</p>"
-        f'<p class="lead">{escape(winner.reason)}.{_gain(manifest)}</p>'
+        f'<p class="lead">{escape(winner.reason[:1].upper() + winner.reason[1:])}.{_gain(manifest)}</p>'
     )
 
 
 def _gain(manifest: Manifest) -> str:
     ratio = speedup(manifest.outcomes, manifest.baseline)
-    return (
-        ""
-        if ratio is None
-        else f" {ratio:.2f}x the speed of {escape(manifest.baseline)}, what one would run otherwise."
-    )
+    if ratio is None:
+        return ""
+    if manifest.baseline == manifest.candidate.name:
+        return " It is what one would run without Tailorbird, now with its gate passed."
+    return f" {ratio:.2f}x the speed of {escape(manifest.baseline)}, what one would run without Tailorbird."
 
 
 def _candidates(outcomes: tuple[Outcome, ...]) -> str:

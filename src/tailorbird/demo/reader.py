@@ -6,8 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
@@ -16,6 +15,7 @@ from tailorbird.demo.ctc import characters_right, decode
 from tailorbird.demo.models import DETECTOR, INPUT, RECOGNISER
 from tailorbird.demo.pages import Page
 from tailorbird.demo.strips import cut, normalised, strip
+from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array
 
 ROUNDS = 3
@@ -52,7 +52,7 @@ class Reading:
         return characters_right(" ".join(self.page.lines), " ".join(line.text for line in self.lines))
 
 
-class Reader:
+class Reader(Closing):
     """A client of one server; close it, or use it as a context manager.
 
     Args:
@@ -65,14 +65,6 @@ class Reader:
         self._characters = characters
         self._outputs = {model.name: self._output(model.name) for model in (DETECTOR, RECOGNISER)}
         self._ms: dict[str, list[float]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connections."""

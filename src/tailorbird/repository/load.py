@@ -7,12 +7,11 @@ import tempfile
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities, Session
 from tailorbird.domain import bundle, bundlefile
+from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import BundleError, UsageError
 from tailorbird.domain.files import reason
@@ -24,7 +23,7 @@ _WIDENING = ("x86_64", "avx2", "avx512", "amx")
 """Each of these instruction sets contains those before it."""
 
 
-class LoadedEngine:
+class LoadedEngine(Closing):
     """An engine that can run, with the manifest that says what it is. Use it as a context manager."""
 
     def __init__(self, manifest: Manifest, session: Session, resources: ExitStack) -> None:
@@ -41,14 +40,6 @@ class LoadedEngine:
         """Release the engine, and the temporary files of an unpacked bundle; a second call does nothing."""
         self.session.close()
         self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_bundle(path: Path) -> LoadedEngine:

@@ -23,6 +23,9 @@ from tailorbird.domain.signature import Signature
 
 LEAST_ROUNDS = 7
 MOST_ROUNDS = 15
+FINAL_SECONDS = 60.0
+"""After this long, the least number of rounds is enough."""
+
 ROUND_SECONDS = 0.25
 _STEPS = "tailorbird.builder.search.steps"
 
@@ -125,13 +128,15 @@ class Race:
     def _in_turn(self, outcomes: dict[str, Outcome], racing: list[str]) -> dict[str, list[Sequence[float]]]:
         """A B C A B C ...: the samples of each one's every turn, until the race is decided or long enough."""
         turns: dict[str, list[Sequence[float]]] = {name: [] for name in racing}
+        deadline = self._log.seconds + FINAL_SECONDS
         with self._workers(racing) as workers:
             for number in range(1, MOST_ROUNDS + 1):
                 self._round(outcomes, turns, workers)
                 medians = {name: list(map(_median, times)) for name, times in turns.items()}
                 latest = {name: round(times[-1], 6) for name, times in medians.items()}
                 self._log.write("round", number=number, medians=latest)
-                if len(turns) < 2 or (number >= LEAST_ROUNDS and choose.decided(medians)):
+                enough = self._log.seconds > deadline or choose.decided(medians)
+                if len(turns) < 2 or (number >= LEAST_ROUNDS and enough):
                     break
         return turns
 

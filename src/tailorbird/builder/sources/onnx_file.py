@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +16,7 @@ from tailorbird.builder.sources.graph_check import byte_count, check_model, chec
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import ModelError, TailorbirdError
+from tailorbird.domain.files import replacing
 from tailorbird.domain.signature import Dim, Signature, TensorSpec
 
 MAX_FILE_BYTES = 2**31 - 1
@@ -248,7 +246,7 @@ def _weight_bytes(model: onnx.ModelProto) -> int:
 
 
 def _write_with_data(model: onnx.ModelProto, path: Path, data: Path) -> None:
-    with _replacing(data) as file:
+    with replacing(data) as file:
         light = without_weights(model, lambda tensor, empty: _move_out(tensor, empty, file, data.name))
     _write_bytes(path, _serialised(light))
 
@@ -276,22 +274,8 @@ def _serialised(model: onnx.ModelProto) -> bytes:
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(data)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes ``path``'s place when the block ends well, and vanishes otherwise."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _copy_fields(source: Any, target: Any, skip: str) -> None:
