@@ -88,7 +88,7 @@ def _candidate(outcome: Outcome, slowest: float) -> str:
     gate = escape(outcome.gate.verdict) if outcome.gate else "not gated"
     return (
         f'<tr class="{kind}"><td class="name">{escape(outcome.candidate.name)}<td>{escape(outcome.status)}'
-        f'<td class="n">{_ms(outcome.median)}<td class="n">{spread}<td>{bar}<td>{gate}'
+        f'<td class="n">{_ms(outcome.median)}<td class="n">{spread}<td>{bar}<td class="gate">{gate}'
         f'<td class="why">{escape(outcome.reason)}</tr>'
     )
 

@@ -135,8 +135,8 @@ class Race:
                 medians = {name: list(map(_median, times)) for name, times in turns.items()}
                 latest = {name: round(times[-1], 6) for name, times in medians.items()}
                 self._log.write("round", number=number, medians=latest)
-                enough = self._log.seconds > deadline or choose.decided(medians)
-                if len(turns) < 2 or (number >= LEAST_ROUNDS and enough):
+                late = self._log.seconds > deadline
+                if len(turns) < 2 or (number >= LEAST_ROUNDS and (late or choose.decided(medians))):
                     break
         return turns
 
