@@ -9,7 +9,7 @@ cases                     profile, places (shapes by place), real (how many are 
 source refused            reason: no runtime takes the source as it is, so the repaired graph is the reference
 cross-check not feasible  backend, reason
 rewrites undone           passes, snr_db: the proof failed, and ``normalised`` comes again without them
-reference                 oracle, normalised_db (the proof), cross_check_db (a second oracle, or null)
+reference                 oracle, normalised_db (the proof), cross_check_db (a second oracle, or null), agree_db
 candidates                names, baseline (what speed-ups are told against, or empty)
 tried                     candidate, status, reason, median (ms, or null), seconds
 round                     number, medians (ms by candidate)

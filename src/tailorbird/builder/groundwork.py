@@ -61,7 +61,8 @@ class Groundwork:
         if not _agrees(agreement):
             raise _changed(agreement)
         crossed = self._agreement(prepared, cases, backend="reference", seconds=CROSS_CHECK_SECONDS)
-        self._log.write("reference", oracle=answered.oracle, normalised_db=agreement, cross_check_db=crossed)
+        self._log.write("reference", oracle=answered.oracle, normalised_db=agreement, cross_check_db=crossed,
+                        agree_db=oracle.AGREE_DB)  # fmt: skip
         return prepared, cases
 
     def _made(self, name: str) -> Path:

@@ -52,9 +52,7 @@ def _text(event: dict[str, Any]) -> str:
             notes = "".join(f"; {note}" for note in event["notes"])
             return f"normalised ({', '.join(event['passes']) or 'nothing to do'}{notes})"
         case "reference":
-            checked = event["cross_check_db"]
-            second = f", cross-checked at {checked:.0f} dB" if checked is not None else ""
-            return f"reference outputs by {event['oracle']}{second}"
+            return f"reference outputs by {event['oracle']}{_second_opinion(event)}"
         case "candidates":
             return f"{len(event['names'])} candidates"
         case "tried":
@@ -63,6 +61,16 @@ def _text(event: dict[str, Any]) -> str:
         case "chosen":
             return f"[bold green]{event['candidate']}[/]: {_escaped(event['reason'])}"
     return ""
+
+
+def _second_opinion(event: dict[str, Any]) -> str:
+    """Two evaluators of one graph that differ by more than rounding: one of them is wrong, and people should know."""
+    checked = event["cross_check_db"]
+    if checked is None:
+        return ""
+    if checked < event["agree_db"]:
+        return f"; [yellow]ONNX's reference evaluator disagrees, SNR {checked:.0f} dB: look at this model[/]"
+    return f", cross-checked at {checked:.0f} dB"
 
 
 def _doing(event: dict[str, Any]) -> str:
