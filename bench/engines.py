@@ -1,211 +1,206 @@
-"""How fast is the engine we choose? Ours against ONNX Runtime, OpenVINO and PyTorch as people run them.
+"""How fast is the engine we choose? Ours against what people would pick instead.
 
-For every zoo model: build (timed, gate passed), then all contestants take turns, A B C D A B C D ...,
-each in its own process, at the same thread count, on the same real inputs. A ratio is the median over
-rounds of the paired ratio; its spread is half the interquartile range.
+For every model: build (timed, gate passed, nothing cached), then the peers: ONNX Runtime, OpenVINO and PyTorch eager as
+people run them, and NNCF's own INT8 in OpenVINO. Each is held against FP32 on sets of inputs that nobody calibrated on,
+then all take turns, A B C D A B C D ..., each in its own process, at the same thread count, on the same inputs. A
+ratio is the median over rounds of the paired ratio; its spread is half the interquartile range.
 
-``python -m bench.engines [NAME ...] [--threads N] [--rounds N]`` prints the table and writes
-``bench-output/engines.json``.
+``python -m bench.engines [NAME[@BATCH] ...]`` prints the tables and writes ``bench-output/engines.json``; with
+``--append`` rows that the file holds of other models stay, so that a long run can be made in pieces. ``--table`` only
+prints what the file holds.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import time
-from collections.abc import Iterator, Sequence
+import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from bench import zoo
-from bench.contestants import Times, Turn
+from bench import cases, contest, peers, record, zoo
+from bench.cases import Case, Inputs
+from bench.contestants import Turn
+from bench.figures import CANDIDATE, Peer, Row, judged, timed
+from bench.table import show
+from bench.timeline import Watch, phases
 from tailorbird import api
 from tailorbird.backends.host import cpu_facts, usable_cores
-from tailorbird.backends.isolate import Worker
-from tailorbird.builder.cases.data import save_set
 from tailorbird.builder.workdir import workdir
 from tailorbird.cli.progress import BuildProgress
-from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.outcome import Status
-from tailorbird.domain.profile import format_shapes
+from tailorbird.domain.outcome import Outcome, Status
 
-SETS = 4
-TURN_SECONDS = 0.4
 NEAR = 1.3
-"""Our own candidates measured within this factor of the chosen one take part: was the choice right?"""
+"""Our own candidates measured within this factor of the chosen one take part, where it is asked for."""
+
+_in_turn = contest.in_turn
+"""Under its old name for :mod:`bench.accuracy`."""
+
+EIGHT = tuple(model.name for model in zoo.ZOO)
+
+
+def main() -> int:
+    """Build and race the models named on the command line; all by default. 1 where one of them failed."""
+    args = _arguments()
+    out = Console(width=None if Console().is_terminal else 190, highlight=False)
+    rows = record.load() if args.append or args.table else ()
+    failed = False
+    for name in () if args.table else args.models or cases.default_names():
+        try:
+            row = measure(cases.parse(name), args)
+        except (TailorbirdError, zoo.ZooError) as error:
+            print(f"{name} failed: {error}", file=sys.stderr)
+            failed = True
+            continue
+        rows = record.merged(rows, (row,), cases.default_names())
+        record.save(rows)
+        show((row,), EIGHT, out)
+    show(rows, EIGHT, out)
+    return int(failed)
 
 
 @dataclass
-class Row:
-    """One model's figures."""
+class Bench:
+    """One model's run: what is known of it so far, in one private folder."""
 
-    model: str
-    shapes: str
-    engine: str
-    snr_db: float | None
-    build_seconds: float
-    median_ms: float = 0.0
-    ratios: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Contestant to (median ratio, half its interquartile range): how many times as fast ours is."""
-    best_candidate: float = 1.0
-    """The least of our candidates' times over ours: below one, another would have been faster."""
+    case: Case
+    args: argparse.Namespace
+    folder: Path
+    inputs: Inputs
+    watch: Watch = field(default_factory=Watch)
 
+    @property
+    def source(self) -> Path:
+        """The ONNX file that everybody is given."""
+        return zoo.path(self.case.model.name)
 
-def main() -> None:
-    """Build and race the models named on the command line; all by default."""
-    args = _arguments()
-    out = Console(width=None if Console().is_terminal else 170, highlight=False)
-    rows = []
-    for name in args.models or [model.name for model in zoo.ZOO]:
-        rows.append(measure(name, args.threads, args.rounds, tuple(args.precision)))
-        out.print(table(rows))
-    _save(rows, args.threads, args.rounds)
-    out.print(f"{cpu_facts()['cpu']}, {cpu_facts()['isa']}, {args.threads} threads, {args.rounds} rounds in turn")
+    def turn(self, kind: str, what: object, **more: Any) -> Turn:
+        """A contestant on the sets that nobody has seen."""
+        return Turn(kind, str(what), str(self.inputs.unseen), self.args.threads, **more)
 
 
-def measure(name: str, threads: int, rounds: int, precisions: tuple[str, ...] = ()) -> Row:
+def measure(case: Case, args: argparse.Namespace) -> Row:
     """One model from file to figures."""
-    model = zoo.get(name)
-    source = zoo.path(name)
+    zoo.path(case.model.name)  # made now if it is absent: not the build's time
     with workdir() as folder:
-        inputs = _write_inputs(model, folder)
-        started = time.perf_counter()
-        with BuildProgress() as progress:
-            result = api.build(
-                source,
-                output=folder / f"{name}.engine",
-                opt_shapes=format_shapes(model.shapes),
-                data=str(inputs),
-                threads=(threads,),
-                precisions=precisions,
-                observers=[progress],
-            )
-        row = Row(name, format_shapes(model.shapes), result.winner.candidate.name,
-                  result.manifest.gate.worst("snr_db"), time.perf_counter() - started)  # fmt: skip
-        times = _in_turn(_contestants(model, source, result, inputs, threads), rounds)
-    return _with_figures(row, times)
+        bench = Bench(case, args, folder, cases.write_inputs(case, folder))
+        result = _built(bench)
+        seconds = bench.watch.seconds
+        unseen = contest.answers(bench.source, bench.inputs.unseen, folder / "unseen-fp32", args.threads)
+        quantised = _quantised(bench)
+        contestants = _contestants(bench, result) | {
+            name: peers.entered(made, bench.inputs.unseen, args.threads)
+            for name, made in quantised.items()
+            if made.model
+        }
+        results = contest.held(contestants, unseen, args.rounds)
+    found = _peers(results, quantised)
+    return _row(bench, result, seconds, found, results)
 
 
-def _write_inputs(model: zoo.ZooModel, folder: Path) -> Path:
-    inputs = folder / "inputs"
-    inputs.mkdir()
-    for seed in range(SETS):
-        save_set(inputs / f"{seed}.npz", model.sample(seed))
-    return inputs
+def _built(bench: Bench) -> api.Result:
+    """Our build, with a cache of its own, so that its seconds are those of a first build."""
+    settings: dict[str, Any] = {"threads": (bench.args.threads,), "precisions": tuple(bench.args.precision)}
+    with BuildProgress() as progress:
+        bench.watch = Watch()
+        return api.build(
+            bench.source,
+            output=bench.folder / f"{bench.case.model.name}.engine",
+            opt_shapes=bench.case.shapes,
+            data=str(bench.inputs.data),
+            cache=str(bench.folder / "cache"),
+            observers=[bench.watch, progress],
+            **settings,
+        )
 
 
-def _contestants(model: zoo.ZooModel, source: Path, result: api.Result, inputs: Path, threads: int) -> dict[str, Turn]:
-    def turn(kind: str, what: object, **more: object) -> Turn:
-        return Turn(kind, str(what), str(inputs), threads, 0, **more)  # type: ignore[arg-type]
-
-    found = {"ours": turn("ours", result.bundle)}
-    found |= {kind: turn(kind, source) for kind in ("onnxruntime", "openvino")}
-    if model.source is not None:
-        found["torch"] = turn("torch", model.source)
-    for outcome in result.table:
-        if outcome.status is Status.SLOWER and (outcome.median or 0) < NEAR * (result.winner.median or 0):
+def _contestants(bench: Bench, result: api.Result) -> dict[str, Turn]:
+    found = {"ours": bench.turn("ours", result.bundle)}
+    found |= {kind: bench.turn(kind, bench.source) for kind in ("onnxruntime", "openvino")}
+    if bench.case.model.source is not None:
+        found["torch"] = bench.turn("torch", bench.case.model.source)
+    for outcome in result.table if bench.args.candidates else ():
+        if _is_near(outcome, result.winner):
             more = {"candidate": outcome.candidate, "signature": result.manifest.signature}
-            found[f"candidate {outcome.candidate.name}"] = turn("candidate", source, **more)
+            found[f"{CANDIDATE}{outcome.candidate.name}"] = bench.turn("candidate", bench.source, **more)
     return found
 
 
-def _in_turn(contestants: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
-    """Median milliseconds of every contestant's every turn. One that a runtime refuses is left out, and said."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    with _workers(contestants) as workers:
-        paces = {name: _first(workers[name], turn) for name, turn in contestants.items()}
-        running = {name: turn for name, turn in contestants.items() if paces[name]}
-        for _ in range(rounds):
-            for name, turn in running.items():
-                runs = max(3, min(500, int(TURN_SECONDS * 1e3 / (paces[name] or 1))))
-                times[name].append(_turn(workers[name], turn, runs))
-    return {name: values for name, values in times.items() if values}
+def _is_near(outcome: Outcome, winner: Outcome) -> bool:
+    """Passed, close to the winner, and compiled from the source as it is: quantised graphs went with the build."""
+    plain = outcome.candidate.quantisation is None and outcome.candidate.instances == 1
+    close = outcome.median is not None and outcome.median < NEAR * (winner.median or 0.0)
+    return outcome.status is Status.SLOWER and plain and close
 
 
-@contextlib.contextmanager
-def _workers(names: dict[str, Turn]) -> Iterator[dict[str, Worker]]:
-    with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(Worker(Limits(seconds=300), search_path=(".",))) for name in names}
-
-
-def _first(worker: Worker, turn: Turn) -> float | None:
-    try:
-        return _turn(worker, turn, 3)
-    except TailorbirdError as error:
-        print(f"{turn.kind} left out: {error.message[:300]}")
-        return None
-
-
-def _turn(worker: Worker, turn: Turn, runs: int) -> float:
-    import msgspec
-
-    asked = msgspec.structs.replace(turn, runs=runs)
-    return float(np.median(worker.call("bench.contestants:take_turn", asked, Times).milliseconds))
-
-
-def _with_figures(row: Row, times: dict[str, list[float]]) -> Row:
-    ours = np.array(times.pop("ours"))
-    row.median_ms = float(np.median(ours))
-    for name, theirs in times.items():
-        p25, median, p75 = np.percentile(np.array(theirs) / ours, [25, 50, 75])
-        row.ratios[name] = (float(median), float(p75 - p25) / 2)
-    rivals = [ratio for name, (ratio, _) in row.ratios.items() if name.startswith("candidate")]
-    row.best_candidate = min([1.0, *rivals])
-    return row
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """exp(mean(log(x)))."""
-    return float(np.exp(np.mean(np.log(values))))
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """All models, and the geometric mean of each ratio."""
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    found.add_column("model")
-    found.add_column("chosen engine")
-    for name in ("ours ms", "x ORT", "x OpenVINO", "x PyTorch", "best candidate", "SNR dB", "build s"):
-        found.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        ratios = [_ratio(row.ratios.get(kind)) for kind in ("onnxruntime", "openvino", "torch")]
-        snr = f"{row.snr_db:.0f}" if row.snr_db is not None else "-"
-        found.add_row(row.model, row.engine, f"{row.median_ms:.3g}", *ratios, f"{row.best_candidate:.2f}", snr,
-                      f"{row.build_seconds:.0f}")  # fmt: skip
-    means = [_mean(rows, kind) for kind in ("onnxruntime", "openvino", "torch")]
-    found.add_row("geometric mean", "", "", *means, "", "", "", style="bold")
+def _quantised(bench: Bench) -> dict[str, peers.Made]:
+    """What NNCF makes of it: plain on all of the data, and with accuracy control where that is asked for."""
+    data, folder = sorted(bench.inputs.data.glob("*.npz")), bench.folder
+    transformer = bench.case.model.name in peers.TRANSFORMERS
+    files = tuple(map(str, data))
+    args = peers.PeerArgs(str(bench.source), files, str(folder / "nncf.xml"), transformer)
+    found = {"nncf": peers.made("plain", args, peers.NNCF_SECONDS, folder / "nncf.log")}
+    if bench.args.accuracy_control:
+        answers = contest.answers(bench.source, bench.inputs.data, folder / "data-fp32", bench.args.threads)
+        scored = data[-min(peers.VALIDATION_SETS, len(data) // 3) :]
+        pairs = tuple((str(path), str(answers / path.name)) for path in scored)
+        rest = files[: len(files) - len(pairs)]
+        args = peers.PeerArgs(str(bench.source), rest, str(folder / "controlled.xml"), transformer, pairs)
+        limit, log = bench.args.accuracy_control_seconds, folder / "controlled.log"
+        found["accuracy-control"] = peers.made("controlled", args, limit, log)
     return found
 
 
-def _mean(rows: Sequence[Row], kind: str) -> str:
-    values = [row.ratios[kind][0] for row in rows if kind in row.ratios]
-    return f"{geometric_mean(values):.2f}" if values else "-"
+def _peers(results: contest.Results, quantised: dict[str, peers.Made]) -> dict[str, Peer]:
+    """Everybody's record, ours among them, those that never ran included."""
+    found = {}
+    for name in (*results.reports, *results.failures, *quantised):
+        made = quantised.get(name)
+        failure = results.failures.get(name, made.failure if made else "")
+        peer = Peer(verdict=failure, made_seconds=made.seconds if made else None)
+        peer = judged(peer, results.reports[name]) if name in results.reports else peer
+        times = results.medians.get(name)
+        found[name] = timed(peer, times, results.medians["ours"]) if times else peer
+    return found
 
 
-def _ratio(found: tuple[float, float] | None) -> str:
-    return "-" if found is None else f"{found[0]:.2f} ±{found[1]:.2f}"
-
-
-def _save(rows: Sequence[Row], threads: int, rounds: int) -> None:
-    folder = Path("bench-output")
-    folder.mkdir(exist_ok=True)
-    document = {"device": cpu_facts(), "threads": threads, "rounds": rounds, "rows": [vars(row) for row in rows]}
-    (folder / "engines.json").write_text(json.dumps(document, indent=2), "utf-8")
+def _row(bench: Bench, result: api.Result, seconds: float, found: dict[str, Peer], results: contest.Results) -> Row:
+    ours = sorted(results.medians["ours"])
+    return Row(
+        model=bench.case.name,
+        shapes=bench.case.shapes,
+        engine=result.winner.candidate.name,
+        median_ms=ours[len(ours) // 2],
+        ours=found.pop("ours"),
+        peers=found,
+        gate_db=result.manifest.gate.worst("snr_db"),
+        build_seconds=seconds,
+        phases=phases(bench.watch.events, seconds),
+        tried=bench.watch.tried,
+        threads=bench.args.threads,
+        rounds=bench.args.rounds,
+        device=cpu_facts(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="NAME")
+    parser.add_argument("models", nargs="*", metavar="NAME[@BATCH]")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--precision", action="append", default=[], help="allow this one only; repeatable")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--accuracy-control", action="store_true", help="NNCF's own accuracy control too; slow")
+    parser.add_argument("--accuracy-control-seconds", type=float, default=180.0, metavar="S", help="its time limit")
+    parser.add_argument("--candidates", action="store_true", help="our other unquantised candidates take turns too")
+    parser.add_argument("--append", action="store_true", help="keep the file's rows of other models")
+    parser.add_argument("--table", action="store_true", help="print what the file holds, and measure nothing")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,24 @@
 """Settings that all tests share."""
 
 import os
+import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 
 # No deadline: a shared machine is slow now and then. In CI a failure must come back on the next run.
 settings.register_profile("tailorbird", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("tailorbird")
+
+
+def _cache_of_our_own() -> str:
+    """What builds share is made anew for each run of the tests; fetched wheels and models are not fetched again."""
+    usual = Path(os.environ.get("TAILORBIRD_CACHE") or Path.home() / ".cache" / "tailorbird")
+    ours = Path(tempfile.mkdtemp(prefix="tailorbird-tests-"))
+    for name in ("wheels", "zoo"):
+        (usual / name).mkdir(parents=True, exist_ok=True)
+        (ours / name).symlink_to(usual / name)
+    return str(ours)
+
+
+os.environ["TAILORBIRD_CACHE"] = _cache_of_our_own()

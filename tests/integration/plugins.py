@@ -1,4 +1,4 @@
-"""Backends that misbehave, installed the way a stranger's would be: a distribution with entry points.
+"""Backends and quantisers that misbehave, installed the way a stranger's would be: a distribution with entry points.
 
 The misbehaviour is real: a signal, a sleep, memory taken, wrong numbers.
 """
@@ -10,13 +10,15 @@ import os, signal, time
 import msgspec
 import numpy as np
 from tailorbird.backends.onnxruntime import OnnxRuntimeBackend, OnnxRuntimeSession
+from tailorbird.builder.quantise.methods import Method, QuantiseArgs, Quantised
 
 
 class Plugin(OnnxRuntimeBackend):
+    quantised = ()
     def _capabilities(self):
         found = super()._capabilities()
         target = msgspec.structs.replace(found.target, runtime=self.name)
-        return msgspec.structs.replace(found, target=target, oracle=None, baseline=False)
+        return msgspec.structs.replace(found, target=target, oracle=None, baseline=False, quantised=self.quantised)
 
 
 class Segv(Plugin):
@@ -71,8 +73,49 @@ class Late(Plugin):
         (workdir / "here").write_text(str(os.getpid()))
     def _open(self, engine, candidate, signature):
         return LateSession(engine, candidate, signature)
+
+
+class Static(Plugin):
+    name = "static"
+    quantised = ("qdq",)
+
+
+class Unlucky(Plugin):
+    name = "unlucky"
+    quantised = ("raises", "hangs", "falls", "nan")
+
+
+def quantiser(name):
+    return Method(name, f"misbehaving:{name}", "onnxruntime", 1)
+
+
+def raises(args: QuantiseArgs) -> Quantised:
+    raise RuntimeError("no such operator")
+
+
+def hangs(args: QuantiseArgs) -> Quantised:
+    time.sleep(600)
+
+
+def falls(args: QuantiseArgs) -> Quantised:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def nan(args: QuantiseArgs) -> Quantised:
+    import onnx
+    model = onnx.load(args.model)
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array * np.float32("nan"), tensor.name))
+    onnx.save(model, args.folder + "/model.onnx")
+    return Quantised("model.onnx", ())
+
+
+RAISES, HANGS, FALLS, NAN = map(quantiser, ("raises", "hangs", "falls", "nan"))
 '''
-NAMES = ("segv", "hang", "glutton", "raiser", "wrong", "late")
+NAMES = ("segv", "hang", "glutton", "raiser", "wrong", "late", "static", "unlucky")
+QUANTISERS = ("raises", "hangs", "falls", "nan")
 
 
 def install(folder: Path) -> Path:
@@ -83,5 +126,6 @@ def install(folder: Path) -> Path:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     points = "".join(f"{name} = misbehaving:{name.capitalize()}\n" for name in NAMES)
-    (info / "entry_points.txt").write_text(f"[tailorbird.backends]\n{points}")
+    quantisers = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in QUANTISERS)
+    (info / "entry_points.txt").write_text(f"[tailorbird.backends]\n{points}[tailorbird.quantisers]\n{quantisers}")
     return folder

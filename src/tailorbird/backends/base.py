@@ -50,6 +50,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Sets of runtime options worth trying as candidates of their own."""
     baseline: bool = False
     """Whether its dynamic FP32 candidate is what people run without us: speed-ups are told against it."""
+    quantised: tuple[str, ...] = ()
+    """Quantisation methods whose graphs it takes."""
     oracle: dict[str, Option] | None = None
     """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
 

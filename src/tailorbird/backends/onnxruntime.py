@@ -23,6 +23,14 @@ from tailorbird.domain.target import Target
 
 _NAMES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64"}
 
+# fmt: off
+_INT8 = frozenset({
+    "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat",
+    "QAttention", "QEmbedLayerNormalization", "QGemm",
+})
+# fmt: on
+"""Kernels that compute in INT8 whatever they give out, besides all whose name begins with QLinear."""
+
 
 class OnnxRuntimeSession(Session):
     """One ``InferenceSession``."""
@@ -70,6 +78,7 @@ class OnnxRuntimeBackend(Backend):
             format=EngineFormat(backend="onnxruntime", platform="onnxruntime_onnx", filename="model.onnx"),
             portable="any CPU",
             baseline=True,
+            quantised=("qdq", "qoperator", "dynamic"),
             oracle={"optimise": False},
         )
 
@@ -140,4 +149,11 @@ def _layer(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
         types = event["args"].get("output_type_shape") or event["args"].get("input_type_shape") or []
         names = [name for tensor in types for name in tensor]
         if names:
-            yield event["name"].removesuffix("_kernel_time"), _NAMES.get(names[0], names[0])
+            yield event["name"].removesuffix("_kernel_time"), _executed(event["args"].get("op_name", ""), names[0])
+
+
+def _executed(kernel: str, output: str) -> str:
+    """What a kernel computes in. Where Q/DQ pairs were not fused, the kernel between them is the float one."""
+    if kernel in _INT8 or kernel.startswith("QLinear"):
+        return "int8"
+    return _NAMES.get(output, output)

@@ -18,6 +18,7 @@ from tailorbird.domain.signature import Shape, Signature, Tensors, TensorSpec
 from tailorbird.domain.target import Target
 
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
+"""INT8 is in the graph; the hint is then for the layers around it."""
 _NAMES = {"f32": "fp32", "f16": "fp16", "f64": "fp64", "i8": "int8", "u8": "int8", "i16": "int16", "i32": "int32",
           "i64": "int64", "u16": "uint16", "u32": "uint32", "u64": "uint64", "boolean": "bool"}  # fmt: skip
 _NOT_LAYERS = frozenset({"Input", "Output", "Const", "Parameter", "Result", "Constant"})
@@ -120,6 +121,7 @@ class OpenVinoBackend(Backend):
             precisions=tuple(precision for name, precision in named.items() if name in executes),
             format=EngineFormat(backend="openvino", platform="openvino", filename="model.xml"),
             portable="any CPU of the same vendor family",
+            quantised=("nncf", "nncf-onnx", "weights"),
         )
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
@@ -145,10 +147,11 @@ def _core() -> Any:
 
 def _config(candidate: Candidate) -> dict[str, Any]:
     # The precision hint is set even for FP32: where the CPU has BF16 the plugin's own default is BF16.
+    rest = candidate.quantisation.rest if candidate.quantisation else candidate.precision
     return {
         "INFERENCE_NUM_THREADS": candidate.threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _HINTS[candidate.precision],
+        "INFERENCE_PRECISION_HINT": _HINTS[rest],
         **candidate.options,
     }

@@ -17,6 +17,9 @@ from tailorbird.domain.errors import ModelError, TailorbirdError
 from tailorbird.domain.profile import format_shapes
 
 CROSS_CHECK_SECONDS = 10.0
+PROBES = 4
+"""Sets of calibration data that the source answers, too: what the errors of quantised layers are measured on."""
+
 _PREPARE = "tailorbird.builder.prepare"
 _ORACLE = "tailorbird.builder.gate.oracle"
 _TORCH = "tailorbird.builder.sources.export_torch"
@@ -94,6 +97,7 @@ class Groundwork:
             self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
             cases = worker.call(f"{_PREPARE}:lay_out", self._cases_args(prepared, example), Cases)
         self._log.write("cases", profile=str(cases.profile), real=sum(case.real for case in cases.cases),
+                        calibration=len(cases.calibration), labelled=cases.labelled, notes=cases.notes,
                         places={case.place.edge: case.place.shapes for case in cases.cases})  # fmt: skip
         return prepared, cases
 
@@ -107,18 +111,21 @@ class Groundwork:
             opt_shapes=config.opt_shapes if said else example,
             max_shapes=config.max_shapes,
             data=config.data,
+            labels=config.labels,
+            metric=config.budget.metric or config.metric,
             seed=config.seed,
             folder=str(self._made("cases")),
         )
 
     def _oracle_args(self, model: Path | str, prepared: Prepared, cases: Cases, backend: str = "") -> oracle.OracleArgs:
+        answered = (*cases.cases, *cases.calibration[:PROBES])
         return oracle.OracleArgs(
             model=str(model),
             signature=prepared.signature,
             profile=cases.profile,
             threads=self._threads,
-            inputs=tuple(case.inputs for case in cases.cases),
-            outputs=tuple(case.outputs for case in cases.cases),
+            inputs=tuple(case.inputs for case in answered),
+            outputs=tuple(case.outputs for case in answered),
             backend=backend,
         )
 

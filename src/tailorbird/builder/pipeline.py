@@ -12,14 +12,19 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import cpu_facts, usable_cores
 from tailorbird.builder.buildlog import BuildLog, Observer
-from tailorbird.builder.groundwork import Groundwork
-from tailorbird.builder.prepare import Prepared
+from tailorbird.builder.cache import Cache, cache_root
+from tailorbird.builder.gate.metrics import resolve_metric
+from tailorbird.builder.groundwork import PROBES, Groundwork
+from tailorbird.builder.prepare import Cases, Prepared
+from tailorbird.builder.quantise.lowering import Lowering, Material
 from tailorbird.builder.report import write_report
 from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
+from tailorbird.builder.search.course import Course
 from tailorbird.builder.search.race import Race
 from tailorbird.builder.sources.source import program_digest, resolve
 from tailorbird.domain import bundle
 from tailorbird.domain.budget import GateReport
+from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import NoEngineError
 from tailorbird.domain.manifest import Manifest, Provenance
@@ -63,14 +68,9 @@ class Build:
         self._log.write("started", source=self._source.text, config=self._config, versions=versions, device=cpu_facts())
         ground = Groundwork(self._source, self._config, self._threads, self._folder, self._log)
         prepared, cases = ground.lay()
-        dynamic = bool(prepared.signature.dynamic_dims)
-        candidates = candidates_for(cases.profile, self._config, dynamic, able.values())
-        baseline = baseline_of(candidates, able.values())
-        self._log.write("candidates", names=[candidate.name for candidate in candidates], baseline=baseline)
-        engines = self._folder / "engines"
-        engines.mkdir()
-        race = Race(ground.normalised, prepared.signature, cases.cases, self._config, engines, self._log)
-        outcomes = tuple(race.run(candidates, baseline))
+        candidates, baseline = self._candidates(prepared, cases, able)
+        course = self._course(ground, prepared, cases)
+        outcomes = tuple(Race(course).run(candidates, baseline))
         winner = _winner(outcomes)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         manifest = Manifest(
@@ -87,7 +87,41 @@ class Build:
             baseline=baseline,
             provenance=self._provenance(prepared, versions),
         )
-        return self._seal(race.engine_of(winner), manifest)
+        return self._seal(course.engine(winner.candidate), manifest)
+
+    def _candidates(
+        self, prepared: Prepared, cases: Cases, able: dict[str, Capabilities]
+    ) -> tuple[tuple[Candidate, ...], str]:
+        """What takes part, and the name of the one that speed-ups are told against."""
+        dynamic, backends = bool(prepared.signature.dynamic_dims), tuple(able.values())
+        entrants = candidates_for(cases.profile, self._config, dynamic, backends, bool(cases.calibration))
+        baseline = baseline_of(entrants.candidates, backends)
+        self._log.write("candidates", names=[candidate.name for candidate in entrants.candidates], baseline=baseline,
+                        left_out=entrants.left_out)  # fmt: skip
+        return entrants.candidates, baseline
+
+    def _course(self, ground: Groundwork, prepared: Prepared, cases: Cases) -> Course:
+        engines = self._folder / "engines"
+        engines.mkdir()
+        material = Material(
+            model=str(ground.normalised),
+            digest=prepared.normalised_digest,
+            samples=tuple(case.inputs for case in cases.calibration),
+            data_digest=cases.data_digest,
+            threads=self._threads,
+            seed=self._config.seed,
+        )
+        cache = Cache(cache_root(self._config.cache))
+        return Course(
+            signature=prepared.signature,
+            cases=cases.cases,
+            probes=cases.calibration[:PROBES],
+            config=self._config,
+            metric=resolve_metric(self._config.metric, self._config.budget, cases.labelled),
+            lowering=Lowering(material, self._config.limits, engines, cache, self._log),
+            folder=engines,
+            log=self._log,
+        )
 
     def _seal(self, engine: Path, manifest: Manifest) -> Built:
         """The version directory: engine, build log, report, and a manifest over all of them."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 import tailorbird
 from tailorbird.cli import render
+from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
 from tailorbird.cli.progress import BuildProgress
+
+if TYPE_CHECKING:
+    from tailorbird.domain.config import BuildConfig
 
 app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
           version=tailorbird.__version__, suppress_keyboard_interrupt=False)  # fmt: skip
@@ -17,11 +21,7 @@ repo = App(name="repo", help="The repository: versions of engines, by model.")
 app.command(repo)
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
-Shapes = Annotated[str | None, Parameter(help="Shapes in trtexec's grammar: x:1x3x224x224,mask:1x128.")]
-
-
-def _shapes(edge: str) -> Parameter:
-    return Parameter(name=[f"--{edge}-shapes", f"--{edge}Shapes"], help=f"{edge} shapes: name:1x3x224x224,other:1x128.")
+_SERVING, _ACCURACY, _SEARCH = Serving(), Accuracy(), Search()
 
 
 @app.command
@@ -47,16 +47,9 @@ def build(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     repo: Path | None = None,
     name: str | None = None,
-    data: str | None = None,
-    min_shapes: Annotated[str | None, _shapes("min")] = None,
-    opt_shapes: Annotated[str | None, _shapes("opt")] = None,
-    max_shapes: Annotated[str | None, _shapes("max")] = None,
-    threads: str | None = None,
-    backend: Annotated[list[str] | None, Parameter(negative="")] = None,
-    precision: Annotated[list[str] | None, Parameter(negative="")] = None,
-    time_limit: float | None = None,
-    memory_limit: int | None = None,
-    seed: int | None = None,
+    serving: Serving = _SERVING,
+    accuracy: Accuracy = _ACCURACY,
+    search: Search = _SEARCH,
     config: Path = Path("tailorbird.toml"),
     json: Json = False,
 ) -> None:
@@ -67,35 +60,14 @@ def build(
         output: the bundle to write, NAME.engine.
         repo: a repository to publish into.
         name: the model's name in it.
-        data: real inputs: an .npz file, a directory of them, or module:callable.
-        threads: thread counts to try, as 1,2,4.
-        backend: a backend to try; repeatable.
-        precision: a precision to try; repeatable.
-        time_limit: seconds one step of one candidate may take.
-        memory_limit: MiB one candidate may use.
-        seed: of synthetic inputs.
         config: settings from a TOML file; flags win over it.
     """
-    from tailorbird.domain.config import load_config
-
-    limits = {"seconds": time_limit, "memory_bytes": memory_limit * 2**20 if memory_limit else None}
-    settings = load_config(
-        config,
-        data=data,
-        min_shapes=min_shapes,
-        opt_shapes=opt_shapes,
-        max_shapes=max_shapes,
-        threads=_counts(threads),
-        backends=backend,
-        precisions=precision,
-        limits={key: value for key, value in limits.items() if value is not None} or None,
-        seed=seed,
-    )
+    settings = settings_of(config, serving, accuracy, search)
     with BuildProgress(quiet=json) as progress:
         result = tailorbird.build(
             model, output=output, repository=repo, name=name, config=settings, observers=[progress]
         )
-    _show_result(result, json)
+    _show_result(result, settings, json)
 
 
 @app.command
@@ -222,24 +194,16 @@ def verify(repository: Path, model: str | None = None, *, version: int | None = 
         raise BundleError(f"{len(broken)} of {len(checks)} versions are not what their manifests say")
 
 
-def _counts(text: str | None) -> list[int] | None:
-    from tailorbird.domain.errors import UsageError
+def _show_result(result: tailorbird.Result, settings: BuildConfig, json: bool) -> None:
+    from tailorbird.builder.search.objective import Goal
 
-    if text is None:
-        return None
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError("cannot read --threads", got=text, expected="whole numbers, as 1,2,4") from None
-
-
-def _show_result(result: tailorbird.Result, json: bool) -> None:
     if json:
         render.write_json(_as_data(result))
         return
-    render.out.print(render.outcomes_table(result.table))
-    if result.speedup is not None:
-        render.out.print(f"\n{result.speedup:.2f}x the speed of {result.manifest.baseline}, ONNX Runtime's default")
+    goal = Goal(settings.objective, settings.slo_ms)
+    render.out.print(render.outcomes_table(result.table, goal))
+    for line in render.result_lines(result.manifest, goal):
+        render.out.print(f"\n{line}", markup=False, soft_wrap=True)
     for place in filter(None, (result.bundle, result.version_dir)):
         render.out.print(f"\nwrote {place}", markup=False, soft_wrap=True)
 

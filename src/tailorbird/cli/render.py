@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
@@ -16,9 +18,12 @@ from tailorbird.domain.profile import format_shapes
 if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
     from tailorbird.builder.graph.inspect import Inspection
+    from tailorbird.builder.search.objective import Goal
     from tailorbird.domain.dtype import Array
     from tailorbird.domain.manifest import Manifest
     from tailorbird.repository.store import VersionCheck
+
+T = TypeVar("T")
 
 PLAIN_WIDTH = 160
 """Columns where there is no terminal to ask, so that a redirected table keeps its lines whole."""
@@ -31,7 +36,12 @@ def _console(stream: TextIO) -> Console:
 out = _console(sys.stdout)
 err = _console(sys.stderr)
 
-_STYLES = {Status.CHOSEN: "bold green", Status.SLOWER: "", Status.STOPPED: "dim"}
+_STYLES = {Status.CHOSEN: "bold green", Status.SLOWER: "", Status.STOPPED: "dim", Status.NOT_TRIED: "dim"}
+_ENDED = frozenset({Status.FAILED, Status.CRASHED, Status.TIMED_OUT, Status.OUT_OF_MEMORY})
+"""Ended by an error, whose words are shown whole: there may be no other place to read them."""
+
+MOST_NOT_TRIED = 6
+"""More candidates than this that were not tried become one line; ``--json`` and the report have them all."""
 
 
 def write_json(value: Any) -> None:
@@ -39,30 +49,80 @@ def write_json(value: Any) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
-    """One row a candidate: verdict, latency, spread, gate, reason."""
+def outcomes_table(outcomes: Sequence[Outcome], goal: Goal | None = None) -> Table:
+    """One line a candidate: verdict, latency, rows a second where they differ, fidelity, score, reason.
+
+    Args:
+        outcomes: in the order to show them.
+        goal: what fastest meant; one request at a time without it.
+    """
+    columns = _columns(outcomes, goal)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for name in ("median ms", "spread", "SNR dB"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number > 1 else "left", no_wrap=True)
     table.add_column("why", overflow="fold", ratio=1)
-    for outcome in outcomes:
-        table.add_row(*_cells(outcome), style=_STYLES.get(outcome.status, "red"))
+    shown, rest = _split(outcomes)
+    for outcome in shown:
+        cells = [Text(cell(outcome)) for cell in columns.values()]
+        table.add_row(*cells, _why(outcome), style=_STYLES.get(outcome.status, "red"))
+    if rest:
+        blank = ["-"] * (len(columns) - 2)
+        table.add_row(f"{len(rest)} candidates", Status.NOT_TRIED, *blank, _reasons(rest), style="dim")
     return table
 
 
-def _cells(outcome: Outcome) -> tuple[str, ...]:
-    opt = next((row.latency for row in outcome.latency if row.edge == "opt"), None)
-    snr = outcome.gate.worst("snr_db") if outcome.gate else None
-    return (
-        outcome.candidate.name,
-        outcome.status,
-        ms(opt.median) if opt else "-",
-        f"±{opt.spread:.2g}" if opt else "-",
-        f"{snr:.0f}" if snr is not None else "-",
-        outcome.reason.replace("\n", " "),
-    )
+def _columns(outcomes: Sequence[Outcome], goal: Goal | None) -> dict[str, Callable[[Outcome], str]]:
+    """Names of the columns and what stands in them; rows a second and scores only where there is something to say."""
+    from tailorbird.builder.figures import gains
+
+    goal = goal or gains.LATENCY
+    rated, scored = gains.has_rates(outcomes, goal), any(one.gate and one.gate.score for one in outcomes)
+    return {
+        "candidate": lambda one: one.candidate.name,
+        "verdict": lambda one: one.status,
+        "median ms": lambda one: _cell(gains.deciding_row(one, goal), lambda row: ms(row.latency.median)),
+        **({"rows/s": lambda one: _cell(gains.shown_rate(one, goal), count)} if rated else {}),
+        "spread": lambda one: _cell(gains.deciding_row(one, goal), lambda row: f"±{row.latency.spread:.2g}"),
+        "SNR dB": lambda one: _cell(one.gate and one.gate.worst("snr_db"), lambda snr: f"{snr:.0f}"),
+        **({"score": lambda one: (one.gate and one.gate.score) or "-"} if scored else {}),
+    }
+
+
+def _cell(value: T | None, shown: Callable[[T], str]) -> str:
+    return "-" if value is None else shown(value)
+
+
+def _split(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """What gets a line of its own, and those not tried when there are too many of them."""
+    idle = [outcome for outcome in outcomes if outcome.status is Status.NOT_TRIED]
+    if len(idle) <= MOST_NOT_TRIED:
+        return list(outcomes), []
+    return [outcome for outcome in outcomes if outcome.status is not Status.NOT_TRIED], idle
+
+
+def _why(outcome: Outcome) -> Text:
+    """One line, cut at the table's edge unless it is an error's."""
+    text = " ".join(outcome.reason.split())
+    return Text(text) if outcome.status in _ENDED else Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _reasons(outcomes: Sequence[Outcome]) -> Text:
+    counted = Counter(outcome.reason for outcome in outcomes)
+    return Text("; ".join(f"{reason} ({times})" for reason, times in counted.most_common()))
+
+
+def result_lines(manifest: Manifest, goal: Goal) -> Iterable[str]:
+    """What a build came to, below its table: the speed-up, and rows a second where several instances were measured."""
+    from tailorbird.builder.figures import gains
+
+    ratio = gains.gain(manifest.outcomes, manifest.baseline, goal)
+    if ratio is not None:
+        what = "rows a second" if goal.is_throughput else "speed"
+        yield f"{ratio:.2f}x the {what} of {manifest.baseline}, ONNX Runtime's default"
+    several = [row for row in manifest.latency if row.instances > manifest.candidate.instances]
+    if several:
+        best = max(several, key=gains.rate)
+        yield f"{count(gains.rate(best))} rows/s with {best.instances} instances side by side, at {best.edge}"
 
 
 def manifest_lines(manifest: Manifest) -> Iterable[str]:
@@ -73,6 +133,8 @@ def manifest_lines(manifest: Manifest) -> Iterable[str]:
     yield f"serves     {manifest.candidate.profile}"
     yield f"inputs     {', '.join(map(str, manifest.signature.inputs))}"
     yield f"outputs    {', '.join(map(str, manifest.signature.outputs))}"
+    if manifest.candidate.quantisation and manifest.candidate.quantisation.kept:
+        yield f"in float   {', '.join(manifest.candidate.quantisation.kept)}"
     yield f"gate       {manifest.gate.verdict}; {len(manifest.gate.checks)} checks"
     yield f"executed   {', '.join(f'{count} x {kind}' for kind, count in manifest.executed.items())}"
     yield f"source     {facts.source} {facts.source_digest}"
@@ -80,17 +142,25 @@ def manifest_lines(manifest: Manifest) -> Iterable[str]:
 
 
 def latency_table(manifest: Manifest) -> Table:
-    """The latency table of one engine, in milliseconds."""
+    """The latency table of one engine, in milliseconds; instances and rows a second where several were measured."""
+    from tailorbird.builder.figures import gains
+
+    several = any(row.instances > 1 for row in manifest.latency)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("place", "shapes"):
         table.add_column(name)
-    for name in ("rows", "min", "median", "p90", "p99", "runs"):
+    for name in ("rows", *_if(several, "instances"), "min", "median", "p90", "p99", *_if(several, "rows/s"), "runs"):
         table.add_column(name, justify="right")
     for row in manifest.latency:
         found = row.latency
         times = (ms(found.min), ms(found.median), ms(found.p90), ms(found.p99))
-        table.add_row(row.edge, format_shapes(row.shapes), str(row.rows), *times, str(found.runs))
+        table.add_row(row.edge, format_shapes(row.shapes), str(row.rows), *_if(several, str(row.instances)), *times,
+                      *_if(several, count(gains.rate(row))), str(found.runs))  # fmt: skip
     return table
+
+
+def _if(condition: bool, text: str) -> tuple[str, ...]:
+    return (text,) if condition else ()
 
 
 def doctor_table(report: dict[str, Availability]) -> Table:
@@ -167,3 +237,8 @@ def array_line(array: Array) -> str:
 def ms(value: float) -> str:
     """Milliseconds with three significant digits."""
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def count(value: float) -> str:
+    """A count with three significant digits, or whole with thousands apart."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

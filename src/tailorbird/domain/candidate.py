@@ -8,6 +8,7 @@ import msgspec
 
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
+from tailorbird.domain.quantisation import Quantisation
 from tailorbird.domain.target import Target
 
 Option = str | int | bool
@@ -21,7 +22,7 @@ class ShapeMode(StrEnum):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """Target x precision x profile x shape mode x threads x runtime options."""
+    """Target x precision x profile x shape mode x threads x runtime options x quantisation x instances."""
 
     target: Target
     precision: Precision
@@ -29,9 +30,23 @@ class Candidate(msgspec.Struct, frozen=True):
     shape_mode: ShapeMode
     threads: int
     options: dict[str, Option] = {}
+    quantisation: Quantisation | None = None
+    instances: int = 1
+    """Sessions of it that run side by side, each with ``threads`` threads."""
 
     @property
     def name(self) -> str:
-        """A short name, unique among the candidates of one build: ``openvino fp32 static t2``."""
+        """A short name, unique among the candidates of one build: ``openvino int8 static t2 nncf bf16-rest``."""
+        width = f"t{self.threads}" + (f"x{self.instances}" if self.instances > 1 else "")
+        words = self.quantisation.words if self.quantisation else ()
         extra = [f"{key}={str(value).lower()}" for key, value in sorted(self.options.items())]
-        return " ".join([self.target.runtime, self.precision, self.shape_mode, f"t{self.threads}", *extra])
+        return " ".join([self.target.runtime, self.precision, self.shape_mode, width, *words, *extra])
+
+    @property
+    def boldness(self) -> tuple[int, int, int]:
+        """Order by how much accuracy is put at risk: a bolder candidate must be faster than each plainer one.
+
+        By executed precision, then by whether weights are quantised, then by how little is kept in float.
+        """
+        quantised = self.quantisation
+        return self.precision.rank, int(quantised is not None), -len(quantised.kept) if quantised else 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tailorbird.domain.budget import Budget
+from tailorbird.domain.budget import Budget, parse_budget
 from tailorbird.domain.errors import UsageError, nearest
+from tailorbird.domain.quantisation import Ranges
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,6 +21,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 16 << 30
 
 
+class Objective(StrEnum):
+    """What the fastest engine is: one request at a time, or rows a second."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+
+
 class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a user can set about a build. Shapes are in trtexec's grammar."""
 
@@ -26,13 +35,26 @@ class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     opt_shapes: str = ""
     max_shapes: str = ""
     data: str = ""
-    """Real inputs: an ``.npz`` file, a directory of them, or ``module:callable``."""
+    """Real inputs: an ``.npz`` file, a directory of ``.npz`` or ``.npy``, or ``module:callable``."""
+    labels: str = ""
+    """Key of the labels in the data; empty means ``labels`` or ``label`` where the data has one."""
+    metric: str = ""
+    """What scores outputs against labels: a built-in name or ``module:callable``; empty means ``top1``."""
+    ranges: tuple[Ranges, ...] = (Ranges.MINMAX,)
+    """How calibration finds ranges; each is tried where a method offers it."""
+    objective: Objective = Objective.LATENCY
+    slo_ms: float | None = None
+    """With the throughput objective: the most a batch may take at its 99th percentile, in milliseconds."""
+    time_budget: float = 300.0
+    """Seconds after which no further candidate is begun, so that a build ends soon after; 0 means no bound."""
     threads: tuple[int, ...] = ()
     """Thread counts to try; empty means all cores of this machine, and one."""
     backends: tuple[str, ...] = ()
     """Backends to try; empty means every available one that serves."""
     precisions: tuple[str, ...] = ()
     """Precisions to try; empty means every one this machine executes."""
+    cache: str = ""
+    """Directory of what builds share; empty means ``$TAILORBIRD_CACHE`` or ``~/.cache/tailorbird``."""
     budget: Budget = Budget()
     limits: Limits = Limits()
     seed: int = 0
@@ -65,6 +87,8 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _strict(settings: dict[str, Any]) -> BuildConfig:
+    if isinstance(settings.get("budget"), str):
+        settings = settings | {"budget": msgspec.to_builtins(parse_budget(settings["budget"]))}
     _check_names(settings, BuildConfig)
     for key in _TABLES.keys() & settings.keys():
         if isinstance(settings[key], dict):

@@ -63,7 +63,8 @@ def test_an_unknown_setting_names_the_nearest(file: Path) -> None:
     )
     assert refusal(file, "", zzz=1) == f"unknown setting 'zzz': expected {fields}"
     assert refusal(file, "[build.budget]\nsnr_bd = 3") == (
-        "unknown setting 'budget.snr_bd': expected snr_db, cosine, top1\nHint: did you mean 'snr_db'?"
+        "unknown setting 'budget.snr_bd': expected snr_db, cosine, top1, share, drop, metric, fidelity\n"
+        "Hint: did you mean 'snr_db'?"
     )
 
 

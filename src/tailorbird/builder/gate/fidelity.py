@@ -13,6 +13,9 @@ from tailorbird.domain.signature import Tensors
 CAP_DB = 300.0
 """Stands for 'equal': doubles resolve about 313 dB, and JSON has no infinity."""
 
+NOT_JUDGED = "not judged"
+"""The limit of a number that is noted only."""
+
 
 def snr_db(reference: Array, output: Array) -> float:
     """10 log10(sum(ref^2) / sum((ref - out)^2)) in dB over finite elements, between -300 and 300."""
@@ -57,15 +60,15 @@ def is_class_like(reference: Array) -> bool:
     return bool((reference >= 0).all() and np.allclose(reference.sum(-1), 1.0, atol=1e-3))
 
 
-def compare(references: Tensors, outputs: Tensors, budget: Budget, where: str, judge_top1: bool) -> Iterator[Check]:
-    """Every fidelity rule, for every output of one run.
+def compare(references: Tensors, outputs: Tensors, budget: Budget, where: str, judged: bool = True) -> Iterator[Check]:
+    """Every rule of form and fidelity, for every output of one run.
 
     Args:
         references: outputs of the source, FP32.
         outputs: outputs of the engine for the same inputs.
         budget: the least allowed fidelity.
         where: place and output enter the checks' ``where``.
-        judge_top1: whether the inputs are the user's data, so that a class means something.
+        judged: whether fidelity decides. Where labels do, its numbers are noted; form, NaN and Inf are judged anyway.
     """
     for name, reference in references.items():
         spot = f"{where}, {name}"
@@ -76,23 +79,35 @@ def compare(references: Tensors, outputs: Tensors, budget: Budget, where: str, j
         form = Check("dtype and shape", _form(output) == _form(reference), spot, _form(output), _form(reference))
         yield form
         if form.passed:
-            yield from _compare_one(reference, output, budget, spot, judge_top1)
+            yield from _compare_one(reference, output, budget, spot, judged)
 
 
-def _compare_one(reference: Array, output: Array, budget: Budget, spot: str, judge_top1: bool) -> Iterator[Check]:
+def winners(references: Tensors, outputs: Tensors) -> Iterator[tuple[str, int, int]]:
+    """Name, equal winners and rows of each class-like output that can be compared."""
+    for name in [name for name in references if name in outputs]:
+        reference, output = references[name], outputs[name]
+        same_form = _form(output) == _form(reference)
+        if same_form and is_class_like(reference) and not strange(reference, output):
+            yield name, int(np.sum(reference.argmax(-1) == output.argmax(-1))), len(reference)
+
+
+def at_least(rule: str, where: str, measured: float, limit: float, judged: bool = True) -> Check:
+    """A check of a number that must not be less than its limit, or one that is only noted."""
+    if not judged:
+        return Check(rule, True, where, measured, NOT_JUDGED)
+    return Check(rule, measured >= limit, where, measured, limit)
+
+
+def _compare_one(reference: Array, output: Array, budget: Budget, spot: str, judged: bool) -> Iterator[Check]:
     if reference.dtype.kind != "f":
         equal = float(np.mean(reference == output)) if reference.size else 1.0
-        yield Check("equal elements", equal >= budget.top1, spot, equal, budget.top1)
+        yield at_least("equal elements", spot, equal, budget.top1, judged)
         return
     odd = strange(reference, output)
     yield Check("NaN or Inf", odd == 0, spot, float(odd), 0.0)
     if odd == 0:
-        ratio, angle = snr_db(reference, output), cosine(reference, output)
-        yield Check("snr_db", ratio >= budget.snr_db, spot, ratio, budget.snr_db)
-        yield Check("cosine", angle >= budget.cosine, spot, angle, budget.cosine)
-        if judge_top1 and is_class_like(reference):
-            agreement = top1_agreement(reference, output)
-            yield Check("top1", agreement >= budget.top1, spot, agreement, budget.top1)
+        yield at_least("snr_db", spot, snr_db(reference, output), budget.snr_db, judged)
+        yield at_least("cosine", spot, cosine(reference, output), budget.cosine, judged)
 
 
 def _form(array: Array) -> str:

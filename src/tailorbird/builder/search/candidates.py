@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import usable_cores
+from tailorbird.builder.quantise.methods import Method, is_here, method
 from tailorbird.domain.candidate import Candidate, ShapeMode
-from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.config import BuildConfig, Objective
 from tailorbird.domain.errors import BackendUnavailable, UsageError, nearest
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
+from tailorbird.domain.quantisation import Quantisation, Ranges
+
+_RESTS = frozenset({Precision.FP32, Precision.BF16})
+"""Float precisions that layers beside INT8 ones are run in."""
 
 
 def capabilities_for(config: BuildConfig) -> dict[str, Capabilities]:
@@ -30,47 +37,107 @@ def capabilities_for(config: BuildConfig) -> dict[str, Capabilities]:
     return serving
 
 
+class Entrants(msgspec.Struct, frozen=True):
+    """What takes part, the most promising first, and what was left out and why."""
+
+    candidates: tuple[Candidate, ...]
+    left_out: tuple[str, ...]
+
+
 def candidates_for(
-    profile: Profile, config: BuildConfig, dynamic: bool, able: Iterable[Capabilities]
-) -> list[Candidate]:
-    """Every way worth trying, the most promising first.
+    profile: Profile, config: BuildConfig, dynamic: bool, able: Sequence[Capabilities], calibrated: bool = False
+) -> Entrants:
+    """Every way worth trying. The baseline comes first: it is what all others must beat.
 
     Args:
         profile: what the engine must serve.
-        config: the user's choice of precisions and threads.
+        config: the user's choice of precisions, threads and objective.
         dynamic: whether the source has dynamic dims; without them only static engines differ.
         able: of the backends to try.
+        calibrated: whether there is data to calibrate on; without it no candidate that needs it is built.
 
     Raises:
         UsageError: an unknown precision or a thread count below one.
     """
     wanted = _precisions(config.precisions)
     modes = _modes(profile, dynamic)
-    threads = _threads(config.threads)
-    found = [
-        Candidate(one.target, precision, profile, mode, count, options)
-        for one in able
-        for precision in one.precisions
-        if precision in wanted
-        for mode in modes
-        if mode is ShapeMode.STATIC or one.dynamic_shapes
-        for count in (threads if one.takes_threads else [1])
-        for options in one.variants
-    ]
-    return sorted(found, key=_promise)
+    left_out: list[str] = []
+    found: list[Candidate] = []
+    for one in able:
+        ways, reasons = quantisations_of(one, wanted, config.ranges, calibrated)
+        left_out += reasons
+        for threads, instances in _widths(config) if one.takes_threads else [(1, 1)]:
+            found += [
+                Candidate(one.target, precision, profile, mode, threads, options, None, instances)
+                for precision in one.precisions
+                if precision in wanted
+                for mode in modes
+                if mode is ShapeMode.STATIC or one.dynamic_shapes
+                for options in one.variants
+            ]
+            found += [
+                Candidate(one.target, precision, profile, modes[0], threads, one.variants[0], quantisation, instances)
+                for precision, quantisation in ways
+            ]
+    return Entrants(_ordered(found, able), tuple(dict.fromkeys(left_out)))
+
+
+def quantisations_of(
+    able: Capabilities, wanted: frozenset[Precision], ranges: Sequence[Ranges], calibrated: bool
+) -> tuple[list[tuple[Precision, Quantisation]], list[str]]:
+    """Each quantisation a backend takes with the precision it must be seen to run, and what is left out and why."""
+    found: list[tuple[Precision, Quantisation]] = []
+    left_out = []
+    for known in map(method, able.quantised):
+        reason = _missing(known, wanted, ranges, calibrated)
+        if reason is not None:
+            left_out += [reason] if reason else []
+            continue
+        ways: list[Ranges | None] = [way for way in known.ranges if way in ranges] or [None]
+        rests = [rest for rest in able.precisions if rest is Precision.FP32 or rest in wanted & _RESTS]
+        found += [
+            (rest if known.weights_only else Precision.INT8, Quantisation(known.name, rest, way))
+            for way in ways
+            for rest in rests
+        ]
+    return found, left_out
+
+
+def _missing(known: Method, wanted: frozenset[Precision], ranges: Sequence[Ranges], calibrated: bool) -> str | None:
+    """Why a method is left out: a sentence, an empty text when the user did not ask for it, None when it is not."""
+    if Precision.INT8 not in wanted:
+        return ""
+    if not is_here(known):
+        return f"{known.name}: {known.package} is not installed: pip install 'tailorbird[cpu]'"
+    if known.ranges and not calibrated:
+        return f"{known.name}: there is no data to calibrate on: give --data with two samples or more"
+    if known.ranges and not set(known.ranges) & set(ranges):
+        return f"{known.name}: offers no {' or '.join(ranges)} calibration"
+    return None
 
 
 def baseline_of(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -> str:
     """Name of the candidate that people would run without us, or an empty name: speed-ups are told against it."""
     usual = {one.target for one in able if one.baseline}
-    plain = [c for c in candidates if c.target in usual and c.precision is Precision.FP32 and not c.options]
+    plain = [c for c in candidates if _is_plain(c) and c.target in usual]
     return min(plain, key=lambda c: (-c.threads, c.shape_mode is ShapeMode.STATIC)).name if plain else ""
 
 
-def _promise(candidate: Candidate) -> tuple[int, int, bool, str]:
+def _is_plain(candidate: Candidate) -> bool:
+    return candidate.precision is Precision.FP32 and not candidate.options and candidate.quantisation is None
+
+
+def _ordered(found: Sequence[Candidate], able: Sequence[Capabilities]) -> tuple[Candidate, ...]:
+    """The baseline, then by promise, so that whatever is stopped early is stopped against a strong rival."""
+    baseline = baseline_of(found, able)
+    return tuple(sorted(found, key=lambda candidate: (candidate.name != baseline, _promise(candidate))))
+
+
+def _promise(candidate: Candidate) -> tuple[int, int, int, bool, str]:
     """More threads, lower precision, static shapes first: the sooner a fast one is known, the more is stopped early."""
     static = candidate.shape_mode is ShapeMode.STATIC
-    return (-candidate.threads, -candidate.precision.rank, not static, candidate.target.runtime)
+    rest = candidate.quantisation.rest.rank if candidate.quantisation else 0
+    return (-candidate.threads, -candidate.precision.rank, -rest, not static, candidate.target.runtime)
 
 
 def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:
@@ -79,10 +146,15 @@ def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:
     return (ShapeMode.STATIC, ShapeMode.DYNAMIC) if profile.is_static else (ShapeMode.DYNAMIC,)
 
 
-def _threads(asked: tuple[int, ...]) -> Sequence[int]:
+def _widths(config: BuildConfig) -> Sequence[tuple[int, int]]:
+    """Threads and instances: all cores or one for a single request; for throughput, ways to fill the cores."""
+    asked, cores = config.threads, usable_cores()
     if any(count < 1 for count in asked):
         raise UsageError("threads must be positive", got=", ".join(map(str, asked)))
-    return asked or sorted({usable_cores(), 1}, reverse=True)
+    if config.objective is Objective.LATENCY:
+        return [(count, 1) for count in asked or sorted({cores, 1}, reverse=True)]
+    halves = (cores >> power for power in range(cores.bit_length()))
+    return [(count, max(1, cores // count)) for count in asked or sorted({*halves, 1} - {0}, reverse=True)]
 
 
 def _precisions(asked: tuple[str, ...]) -> frozenset[Precision]:

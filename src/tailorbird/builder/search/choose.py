@@ -28,12 +28,12 @@ class Choice(msgspec.Struct, frozen=True):
     reason: str
 
 
-def cannot_win(look: Sequence[float], best: float | None) -> bool:
-    """Whether a first look, in milliseconds, is already too far behind the best median so far.
+def cannot_win(least: float, best: float | None, margin: float = LOOK_MARGIN) -> bool:
+    """Whether the least cost of a first look, in milliseconds, is already too far behind the best so far.
 
     The look's least run counts: noise only ever adds time, so a slow least run is a slow engine.
     """
-    return best is not None and min(look) > LOOK_MARGIN * best
+    return best is not None and least > margin * best
 
 
 def finalists(least: Mapping[str, float]) -> list[str]:
@@ -51,8 +51,8 @@ def finalists(least: Mapping[str, float]) -> list[str]:
 def choose(candidates: Mapping[str, Candidate], rounds: Mapping[str, Sequence[float]], baseline: str = "") -> Choice:
     """Pick among finalists from their medians of every round.
 
-    A candidate of lower precision must beat each one of higher precision by more than the noise, and whoever
-    wins must so beat the baseline; among equals the lower median wins.
+    A bolder candidate (lower precision, or less of it kept in float) must beat each plainer one by more than the
+    noise, and whoever wins must so beat the baseline; among equals the lower median wins.
 
     Args:
         candidates: the finalists by name.
@@ -99,9 +99,9 @@ def _ranked(rounds: Mapping[str, Sequence[float]]) -> list[str]:
 def _earned(
     name: str, ranked: Sequence[str], candidates: Mapping[str, Candidate], rounds: Mapping[str, Sequence[float]]
 ) -> bool:
-    """Whether it beats every finalist of higher precision; one of the highest precision always has."""
-    rank = candidates[name].precision.rank
-    return all(beats(rounds[name], rounds[other]) for other in ranked if candidates[other].precision.rank < rank)
+    """Whether it beats every plainer finalist; the plainest always has."""
+    mine = candidates[name].boldness
+    return all(beats(rounds[name], rounds[other]) for other in ranked if candidates[other].boldness < mine)
 
 
 def _level(name: str, rival: str, rounds: Mapping[str, Sequence[float]]) -> str:
@@ -118,5 +118,5 @@ def _why(name: str, ranked: Sequence[str], rounds: Mapping[str, Sequence[float]]
     if gain > noise:
         ratio = np.median(rounds[rival]) / np.median(rounds[name])
         return f"{ratio:.2f}x as fast as {rival}, beyond the noise ({gain:.3g} > {noise:.2g} ms)"
-    first = "least median" if ranked[0] == name else "of higher precision"
+    first = "least median" if ranked[0] == name else "plainer"
     return f"{first}; {_level(name, rival, rounds)}"

@@ -1,9 +1,13 @@
-"""Measuring: wall-clock time of single runs, as the process that serves would see it."""
+"""Measuring: wall-clock time of single runs, as the process that serves would see it.
+
+Where several instances of an engine run side by side, each run is timed on its own while the others run.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
 from tailorbird.domain.dtype import Array
@@ -32,29 +36,38 @@ def timed(run: Run, inputs: Sequence[Tensors], count: int) -> list[float]:
     return samples
 
 
-def warm_up(run: Run, inputs: Sequence[Tensors]) -> float:
+def together(runs: Sequence[Run], inputs: Sequence[Tensors], count: int) -> list[float]:
+    """Milliseconds of ``count`` runs of every instance, all instances at once: runtimes let go of the interpreter."""
+    if len(runs) == 1:
+        return timed(runs[0], inputs, count)
+    with ThreadPoolExecutor(len(runs)) as pool:
+        shares = [pool.submit(timed, run, inputs, count) for run in runs]
+        return [sample for share in shares for sample in share.result()]
+
+
+def warm_up(runs: Sequence[Run], inputs: Sequence[Tensors]) -> float:
     """Run until caches, allocators and clocks have settled; the last run's milliseconds."""
     deadline = time.perf_counter() + WARM_SECONDS
-    last = timed(run, inputs, 2)[-1]
+    last = together(runs, inputs, 2)[-1]
     while time.perf_counter() < deadline:
-        last = timed(run, inputs, 1)[0]
+        last = together(runs, inputs, 1)[-1]
     return last
 
 
-def take_turn(run: Run, inputs: Sequence[Tensors], count: int) -> list[float]:
+def take_turn(runs: Sequence[Run], inputs: Sequence[Tensors], count: int) -> list[float]:
     """Milliseconds of ``count`` runs after others ran on the same cores: let them settle, wake up, measure."""
     time.sleep(SETTLE_SECONDS)
-    timed(run, inputs, 2)
-    return timed(run, inputs, count)
+    together(runs, inputs, 2)
+    return together(runs, inputs, count)
 
 
-def look(run: Run, inputs: Sequence[Tensors]) -> list[float]:
+def look(runs: Sequence[Run], inputs: Sequence[Tensors]) -> list[float]:
     """A first look after warm-up: a few runs, to stop early what cannot win."""
-    warm_up(run, inputs)
-    return timed(run, inputs, LOOK_RUNS)
+    warm_up(runs, inputs)
+    return together(runs, inputs, LOOK_RUNS)
 
 
-def measure(run: Run, inputs: Sequence[Tensors], seconds: float = ROW_SECONDS) -> list[float]:
-    """About ``seconds`` of runs after warm-up, between 5 and 400 of them."""
-    pace = warm_up(run, inputs)
-    return timed(run, inputs, max(LEAST_RUNS, min(MOST_RUNS, int(seconds * 1e3 / max(pace, 1e-3)))))
+def measure(runs: Sequence[Run], inputs: Sequence[Tensors], seconds: float = ROW_SECONDS) -> list[float]:
+    """About ``seconds`` of runs after warm-up, between 5 and 400 of them for each instance."""
+    pace = warm_up(runs, inputs)
+    return together(runs, inputs, max(LEAST_RUNS, min(MOST_RUNS, int(seconds * 1e3 / max(pace, 1e-3)))))

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tailorbird.builder.search.choose import Choice
+from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
-from tailorbird.domain.latency import Latency
+from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.outcome import Outcome, Status
 
 Turns = Mapping[str, Sequence[Sequence[float]]]
@@ -17,10 +18,16 @@ Turns = Mapping[str, Sequence[Sequence[float]]]
 _STATUS = {StepCrashed: Status.CRASHED, StepTimedOut: Status.TIMED_OUT, StepOutOfMemory: Status.OUT_OF_MEMORY}
 
 
-def least(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
-    """Milliseconds of the fastest run at opt, of those that passed the gate and were measured."""
+def least(outcomes: Mapping[str, Outcome], goal: Goal) -> dict[str, float]:
+    """The cost, in milliseconds, of the fastest run of those that passed the gate and were measured."""
     standing = {name: outcome for name, outcome in outcomes.items() if outcome.status is Status.SLOWER}
-    return {name: row.latency.min for name, o in standing.items() for row in o.latency if row.edge == "opt"}
+    costs = {name: goal.least(outcome.latency) for name, outcome in standing.items()}
+    return {name: cost for name, cost in costs.items() if cost is not None}
+
+
+def deciding(outcome: Outcome, goal: Goal) -> LatencyRow:
+    """The row that decides; the first look's, where nothing else was measured or nothing keeps to the SLO."""
+    return goal.best(outcome.latency) or outcome.latency[0]
 
 
 def lost(outcome: Outcome, error: TailorbirdError) -> Outcome:
@@ -29,23 +36,27 @@ def lost(outcome: Outcome, error: TailorbirdError) -> Outcome:
     return msgspec.structs.replace(outcome, status=status, reason=error.message)
 
 
-def settled(outcomes: Mapping[str, Outcome], turns: Turns, choice: Choice) -> dict[str, Outcome]:
+def settled(outcomes: Mapping[str, Outcome], turns: Turns, choice: Choice, goal: Goal) -> dict[str, Outcome]:
     """The outcomes with the figures measured in turn, and the reason why each one won or lost.
 
     One that was no finalist keeps its own figures, taken at another moment; its reason compares like with like.
     """
-    fresh = {name: _with_opt(outcome, turns.get(name, ())) for name, outcome in outcomes.items()}
-    best, quickest = fresh[choice.winner].median or 1.0, least(outcomes)
+    fresh = {name: _with_turns(outcome, turns.get(name, ()), goal) for name, outcome in outcomes.items()}
+    best, quickest = goal.cost(fresh[choice.winner].latency) or 1.0, least(outcomes, goal)
     for name, outcome in fresh.items():
         if name == choice.winner:
             fresh[name] = msgspec.structs.replace(outcome, status=Status.CHOSEN, reason=choice.reason)
         elif name in quickest and name in turns:
-            reason = f"{(outcome.median or best) / best:.2f}x the chosen engine's latency, measured in turn"
-            fresh[name] = msgspec.structs.replace(outcome, reason=reason)
+            times = (goal.cost(outcome.latency) or best) / best
+            fresh[name] = msgspec.structs.replace(outcome, reason=f"{times:.2f}x the chosen engine's {_cost(goal)}")
         elif name in quickest:
             reason = f"least run {quickest[name] / min(quickest.values()):.2f}x the best one's: no finalist"
             fresh[name] = msgspec.structs.replace(outcome, reason=reason)
     return fresh
+
+
+def _cost(goal: Goal) -> str:
+    return f"{'time a row' if goal.is_throughput else 'latency'}, measured in turn"
 
 
 def order(outcome: Outcome) -> tuple[int, float]:
@@ -55,10 +66,10 @@ def order(outcome: Outcome) -> tuple[int, float]:
     return rank, outcome.median or 0.0
 
 
-def _with_opt(outcome: Outcome, turns: Sequence[Sequence[float]]) -> Outcome:
+def _with_turns(outcome: Outcome, turns: Sequence[Sequence[float]], goal: Goal) -> Outcome:
     samples = [sample for turn in turns for sample in turn]
     if not samples:
         return outcome
-    measured = Latency.of(samples)
-    rows = [msgspec.structs.replace(row, latency=measured) if row.edge == "opt" else row for row in outcome.latency]
+    measured, edge = Latency.of(samples), deciding(outcome, goal).edge
+    rows = [msgspec.structs.replace(row, latency=measured) if row.edge == edge else row for row in outcome.latency]
     return msgspec.structs.replace(outcome, latency=tuple(rows))

@@ -18,15 +18,16 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Session
 from tailorbird.builder.cases.data import load_set
 from tailorbird.builder.gate.judge import Case, Trial, judge
-from tailorbird.builder.search.measure import look, measure, take_turn
+from tailorbird.builder.search.measure import Run, look, measure, take_turn
+from tailorbird.builder.search.objective import row_of
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
-from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.signature import Signature, Tensors
 
 
 class StepArgs(msgspec.Struct, frozen=True):
-    """A candidate, the normalised model, its engine's directory, and the cases to hold it against."""
+    """A candidate, the graph to compile, its engine's directory, and the cases to hold it against."""
 
     candidate: Candidate
     signature: Signature
@@ -34,6 +35,9 @@ class StepArgs(msgspec.Struct, frozen=True):
     engine: str
     cases: tuple[Case, ...]
     budget: Budget
+    metric: str = ""
+    edge: str = "opt"
+    """The place of a look or a turn."""
     runs: int = 0
 
 
@@ -45,7 +49,7 @@ class Compiled(msgspec.Struct, frozen=True):
 
 
 class Samples(msgspec.Struct, frozen=True):
-    """Milliseconds of single runs at the opt place."""
+    """Milliseconds of single runs at one place."""
 
     milliseconds: tuple[float, ...]
 
@@ -75,40 +79,50 @@ def compile_engine(args: StepArgs) -> Compiled:
 
 
 def first_look(args: StepArgs) -> Samples:
-    """A few warm runs at the opt place."""
-    return Samples(tuple(look(_session(args).run, _inputs_at(args, "opt"))))
+    """A few warm runs at the place named."""
+    return Samples(tuple(look(_runs(args), _inputs_at(args, args.edge))))
 
 
 def gate_engine(args: StepArgs) -> Judged:
     """Run every check of the gate on this very engine."""
     session = _session(args)
-    trials = [Trial(case, load_set(Path(case.inputs)), load_set(Path(case.outputs))) for case in args.cases]
+    trials = [_trial(case) for case in args.cases]
     executed = session.executed_precision()
-    report = judge(session.run, trials, args.budget, args.candidate.precision, executed, _min_rows(args))
+    report = judge(
+        session.run, trials, args.budget, args.candidate.precision, executed, _min_rows(args), metric=args.metric
+    )
     return Judged(report, dict(Counter(executed.values())))
 
 
 def measure_engine(args: StepArgs) -> Measured:
-    """Measure every place of the cases."""
-    session, places = _session(args), {case.place.edge: case.place for case in args.cases}
+    """Measure every place of the cases, with as many instances side by side as the candidate says."""
+    runs, places = _runs(args), {case.place.edge: case.place for case in args.cases}
     rows = [
-        LatencyRow(edge, place.shapes, place.rows, 1, Latency.of(measure(session.run, _inputs_at(args, edge))))
-        for edge, place in places.items()
-    ]
+        row_of(place, len(runs), measure(runs, _inputs_at(args, edge))) for edge, place in places.items()
+    ]  # fmt: skip
     return Measured(tuple(rows))
 
 
 def sample_engine(args: StepArgs) -> Samples:
-    """``args.runs`` runs at the opt place: this engine's turn in a round."""
-    return Samples(tuple(take_turn(_session(args).run, _inputs_at(args, "opt"), args.runs)))
+    """``args.runs`` runs of each instance at the place named: this engine's turn in a round."""
+    return Samples(tuple(take_turn(_runs(args), _inputs_at(args, args.edge), args.runs)))
 
 
-def _session(args: StepArgs) -> Session:
-    return _opened(args.engine, msgspec.json.encode(args.candidate), msgspec.json.encode(args.signature))
+def _trial(case: Case) -> Trial:
+    labels = load_set(Path(case.labels))["labels"] if case.labels else None
+    return Trial(case, load_set(Path(case.inputs)), load_set(Path(case.outputs)), labels)
+
+
+def _session(args: StepArgs, number: int = 0) -> Session:
+    return _opened(number, args.engine, msgspec.json.encode(args.candidate), msgspec.json.encode(args.signature))
+
+
+def _runs(args: StepArgs) -> list[Run]:
+    return [_session(args, number).run for number in range(args.candidate.instances)]
 
 
 @cache
-def _opened(engine: str, candidate: bytes, signature: bytes) -> Session:
+def _opened(_: int, engine: str, candidate: bytes, signature: bytes) -> Session:
     chosen = msgspec.json.decode(candidate, type=Candidate)
     backend = registry.backend(chosen.target.runtime)
     return backend.open(Path(engine), chosen, msgspec.json.decode(signature, type=Signature))

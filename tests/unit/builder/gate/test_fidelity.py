@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.builder.gate.fidelity import CAP_DB, compare, cosine, decibels, is_class_like, snr_db, top1_agreement
+from tailorbird.builder.gate.fidelity import (
+    CAP_DB,
+    NOT_JUDGED,
+    compare,
+    cosine,
+    decibels,
+    is_class_like,
+    snr_db,
+    top1_agreement,
+    winners,
+)
 from tailorbird.domain.budget import Budget, Check
 
 NAN, INF = math.nan, math.inf
@@ -88,13 +98,13 @@ def test_class_like_is_a_distribution_over_classes(array: np.ndarray, expected: 
     assert is_class_like(array) is expected
 
 
-def checks(reference: np.ndarray, output: np.ndarray, real: bool = True) -> dict[str, Check]:
-    found = compare({"y": reference}, {"y": output}, Budget(), "opt 1x2", real)
+def checks(reference: np.ndarray, output: np.ndarray, judged: bool = True) -> dict[str, Check]:
+    found = compare({"y": reference}, {"y": output}, Budget(), "opt 1x2", judged)
     return {check.rule: check for check in found}
 
 
-def broken(reference: np.ndarray, output: np.ndarray, real: bool = True) -> list[str]:
-    return [rule for rule, check in checks(reference, output, real).items() if not check.passed]
+def broken(reference: np.ndarray, output: np.ndarray, judged: bool = True) -> list[str]:
+    return [rule for rule, check in checks(reference, output, judged).items() if not check.passed]
 
 
 def test_a_faithful_output_breaks_nothing() -> None:
@@ -129,7 +139,7 @@ def test_another_dtype_or_shape_is_broken_and_nothing_else_is_said(output: np.nd
 
 
 def test_a_missing_output_is_broken() -> None:
-    (check,) = compare({"y": f32(1)}, {"z": f32(1)}, Budget(), "opt 1", judge_top1=False)
+    (check,) = compare({"y": f32(1)}, {"z": f32(1)}, Budget(), "opt 1")
     assert check == Check("output", False, "opt 1, y", "missing", "present")
 
 
@@ -143,7 +153,18 @@ def test_whole_numbers_must_be_equal_but_for_the_budget() -> None:
     assert broken(np.array([b"a", b"b"], object), np.array([b"a", b"c"], object)) == ["equal elements"]
 
 
-def test_flipped_classes_are_broken_on_real_data_only() -> None:
-    reference, output = f32(0.501, 0.499).reshape(1, 2), f32(0.499, 0.501).reshape(1, 2)
-    assert broken(reference, output, real=True) == ["top1"]
-    assert broken(reference, output, real=False) == []
+def test_where_labels_decide_fidelity_is_noted_and_form_is_judged() -> None:
+    noted = checks(f32(1, 2), f32(-1, 2), judged=False)
+    assert (noted["snr_db"].passed, noted["snr_db"].limit) == (True, NOT_JUDGED)
+    assert noted["snr_db"].measured == pytest.approx(0.969, abs=1e-3)
+    assert (noted["cosine"].passed, noted["cosine"].limit) == (True, NOT_JUDGED)
+    assert broken(np.arange(3), np.arange(3) + 1, judged=False) == []
+    assert broken(f32(1, 2), f32(1, NAN), judged=False) == ["NaN or Inf"]
+    assert broken(f32(1, 2), f32(1), judged=False) == ["dtype and shape"]
+
+
+def test_winners_are_counted_of_class_like_outputs_that_can_be_compared() -> None:
+    even = f32(0.1, 0.9, 0.8, 0.2).reshape(2, 2)
+    references = {"class": even, "wide": even * 3, "gone": even, "cut": even, "nan": even}
+    outputs = {"class": f32(0.2, 0.7, 0.3, 0.4).reshape(2, 2), "wide": even, "cut": even[:1], "nan": even * NAN}
+    assert list(winners(references, outputs)) == [("class", 1, 2)]

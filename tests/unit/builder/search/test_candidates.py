@@ -28,7 +28,7 @@ def able(name: str, precisions: str = "fp32", **facts: Any) -> Capabilities:
 
 def names(profile: Profile, *backends: Capabilities, dynamic: bool = True, **config: Any) -> list[str]:
     settings = BuildConfig(**{"threads": (2,)} | config)
-    return [candidate.name for candidate in candidates_for(profile, settings, dynamic, backends)]
+    return [candidate.name for candidate in candidates_for(profile, settings, dynamic, backends).candidates]
 
 
 def test_a_static_profile_of_a_dynamic_source_is_tried_both_ways() -> None:
@@ -88,9 +88,65 @@ def test_threads_below_one_are_refused(threads: tuple[int, ...]) -> None:
 
 def test_the_baseline_is_the_plain_dynamic_candidate_with_most_threads() -> None:
     backends = (able("a", "fp32 bf16", baseline=True, variants=({}, {"z": 1})), able("b"))
-    found = candidates_for(STATIC, BuildConfig(threads=(1, 4)), dynamic=True, able=backends)
+    found = candidates_for(STATIC, BuildConfig(threads=(1, 4)), dynamic=True, able=backends).candidates
     assert baseline_of(found, backends) == "a fp32 dynamic t4"
     assert baseline_of(found, backends[1:]) == ""
+
+
+def quantised(calibrated: bool = True, precisions: str = "fp32", **config: Any) -> tuple[list[str], tuple[str, ...]]:
+    """Names of the quantised candidates of a backend that takes two methods, and what was left out."""
+    backend = able("a", precisions, quantised=("qdq", "dynamic", "weights"))
+    settings = BuildConfig(**{"threads": (2,)} | config)
+    found = candidates_for(STATIC, settings, dynamic=True, able=[backend], calibrated=calibrated)
+    return [one.name for one in found.candidates if one.quantisation], found.left_out
+
+
+def test_each_method_a_backend_takes_is_a_candidate_static_where_the_profile_is() -> None:
+    assert quantised() == (["a int8 static t2 qdq", "a int8 static t2 dynamic", "a fp32 static t2 weights"], ())
+
+
+def test_the_rest_beside_int8_is_tried_in_the_lower_float_first() -> None:
+    assert quantised(precisions="fp32 fp16 bf16")[0] == [
+        "a int8 static t2 qdq bf16-rest",
+        "a int8 static t2 dynamic bf16-rest",
+        "a int8 static t2 qdq",
+        "a int8 static t2 dynamic",
+        "a bf16 static t2 weights bf16-rest",
+        "a fp32 static t2 weights",
+    ]
+
+
+def test_without_data_what_needs_calibration_is_left_out_and_said() -> None:
+    names, left_out = quantised(calibrated=False)
+    assert names == ["a int8 static t2 dynamic", "a fp32 static t2 weights"]
+    assert left_out == ("qdq: there is no data to calibrate on: give --data with two samples or more",)
+
+
+def test_every_calibration_asked_for_is_tried() -> None:
+    names, _ = quantised(ranges=("minmax", "entropy"))
+    assert names[:2] == ["a int8 static t2 qdq", "a int8 static t2 qdq entropy"]
+
+
+def test_int8_that_nobody_asked_for_is_not_worth_a_word() -> None:
+    backend = able("a", quantised=("qdq",))
+    found = candidates_for(STATIC, BuildConfig(precisions=("fp32",)), dynamic=False, able=[backend])
+    assert not found.left_out
+    assert not [one for one in found.candidates if one.quantisation]
+
+
+def test_a_method_whose_package_is_absent_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "is_here", lambda known: known.package != "onnxruntime")
+    _, left_out = quantised()
+    assert left_out == (
+        "qdq: onnxruntime is not installed: pip install 'tailorbird[cpu]'",
+        "dynamic: onnxruntime is not installed: pip install 'tailorbird[cpu]'",
+    )
+
+
+def test_for_throughput_the_cores_are_filled_in_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "usable_cores", lambda: 4)
+    found = names(STATIC, able("a"), dynamic=False, threads=(), objective="throughput")
+    assert found == ["a fp32 static t4", "a fp32 static t2x2", "a fp32 static t1x4"]
 
 
 class Fake:

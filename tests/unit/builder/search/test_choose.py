@@ -1,5 +1,6 @@
 """Choosing: speed beyond the noise, and simplicity within it."""
 
+import msgspec
 import pytest
 
 from tailorbird.builder.search.choose import (
@@ -15,6 +16,7 @@ from tailorbird.builder.search.choose import (
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
+from tailorbird.domain.quantisation import Quantisation
 from tailorbird.domain.target import Target
 
 
@@ -42,9 +44,10 @@ def test_rounds_are_paired_so_a_slow_moment_counts_for_both() -> None:
 
 
 def test_a_first_look_stops_only_what_is_far_behind_at_its_best() -> None:
-    assert not cannot_win([99, 99], None)
-    assert not cannot_win([1.5, 99, 99], 1.0)
-    assert cannot_win([1.51, 1.6], 1.0)
+    assert not cannot_win(99, None)
+    assert not cannot_win(1.5, 1.0)
+    assert cannot_win(1.51, 1.0)
+    assert cannot_win(1.01, 1.0, margin=1.0)
 
 
 def test_finalists_are_those_near_the_best_and_not_too_many() -> None:
@@ -71,7 +74,7 @@ def test_a_lower_precision_must_win_beyond_the_noise() -> None:
     level = {"full": [1.0, 1.2, 1.1, 1.0], "half": [1.05, 1.0, 1.1, 0.99]}
     winner, reason = chosen(level, half="bf16")
     assert winner == "full"
-    assert reason.startswith("of higher precision; level with half within the noise (")
+    assert reason.startswith("plainer; level with half within the noise (")
 
 
 def test_a_lower_precision_that_is_faster_wins() -> None:
@@ -81,6 +84,18 @@ def test_a_lower_precision_that_is_faster_wins() -> None:
 def test_a_lower_precision_must_beat_each_higher_one() -> None:
     rounds = {"int8": [0.90, 0.91, 0.90], "bf16": [0.90, 0.905, 0.91], "fp32": [1.0, 1.01, 1.0]}
     assert chosen(rounds, int8="int8", bf16="bf16")[0] == "bf16"
+
+
+def test_what_keeps_more_in_float_wins_among_equals() -> None:
+    plain = candidate("int8")
+    candidates = {
+        str(count): msgspec.structs.replace(plain, quantisation=Quantisation("nncf", kept=("layer",) * count))
+        for count in (0, 2, 5)
+    }
+    level = {"0": [1.0, 1.2, 1.1, 1.0], "2": [1.05, 1.0, 1.1, 1.0], "5": [1.01, 1.1, 1.05, 1.0]}
+    assert choose(candidates, level).winner == "5"
+    level["2"] = [0.5, 0.5, 0.5, 0.5]
+    assert choose(candidates, level).winner == "2"
 
 
 def test_the_fastest_of_the_highest_precision_wins_when_no_lower_one_earns_it() -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from tailorbird.builder.search import measure as room
-from tailorbird.builder.search.measure import look, measure, timed
+from tailorbird.builder.search.measure import look, measure, timed, together
 
 
 def test_inputs_are_taken_in_turn() -> None:
@@ -27,9 +27,24 @@ def test_a_cold_first_run_is_not_counted() -> None:
         time.sleep(0.3 if len(runs) == 1 else 0.001)
         return {}
 
-    assert max(look(slow_at_first, [{}])) < 300
+    assert max(look([slow_at_first], [{}])) < 300
 
 
 def test_fast_engines_are_run_often_and_slow_ones_enough() -> None:
-    assert len(measure(lambda _: {}, [{}])) == room.MOST_RUNS
-    assert len(measure(lambda _: time.sleep(0.1) or {}, [{}])) == room.LEAST_RUNS  # type: ignore[func-returns-value]
+    assert len(measure([lambda _: {}], [{}])) == room.MOST_RUNS
+    assert len(measure([lambda _: time.sleep(0.1) or {}], [{}])) == room.LEAST_RUNS  # type: ignore[func-returns-value]
+
+
+def test_instances_run_at_the_same_time() -> None:
+    running, most = [0], [0]
+
+    def run(_: Any) -> dict[str, Any]:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        running[0] -= 1
+        return {}
+
+    samples = together([run, run, run], [{}], 4)
+    assert len(samples) == 12
+    assert most[0] == 3

@@ -2,6 +2,7 @@
 
 from tailorbird.builder.search import standings
 from tailorbird.builder.search.choose import Choice
+from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
 from tailorbird.domain.latency import Latency, LatencyRow
@@ -23,7 +24,7 @@ def outcome(milliseconds: list[float], status: Status = Status.SLOWER) -> Outcom
 
 def test_the_least_run_counts_and_only_of_those_still_standing() -> None:
     found = standings.least(
-        {"a": outcome([3, 2, 9]), "b": outcome([1.0], Status.REFUSED), "c": outcome([], Status.SLOWER)}
+        {"a": outcome([3, 2, 9]), "b": outcome([1.0], Status.REFUSED), "c": outcome([], Status.SLOWER)}, Goal()
     )
     assert found == {"a": 2.0}
 
@@ -48,7 +49,7 @@ def test_after_the_finals_every_row_has_its_reason() -> None:
         "refused": outcome([1.0], Status.REFUSED),
     }
     turns = {"won": [[2.0, 2.0], [2.0]], "second": [[3.0], [3.0]]}
-    after = standings.settled(before, turns, Choice("won", "because"))
+    after = standings.settled(before, turns, Choice("won", "because"), Goal())
     assert (after["won"].status, after["won"].reason, after["won"].median) == (Status.CHOSEN, "because", 2.0)
     assert after["second"].reason == "1.50x the chosen engine's latency, measured in turn"
     assert after["behind"].reason == "least run 2.00x the best one's: no finalist"
@@ -58,7 +59,7 @@ def test_after_the_finals_every_row_has_its_reason() -> None:
 
 def test_a_baseline_stopped_early_gets_its_figures_but_stays_stopped() -> None:
     before = {"won": outcome([1.0]), "usual": outcome([2.0], Status.STOPPED)}
-    after = standings.settled(before, {"won": [[1.0]], "usual": [[1.8, 1.8]]}, Choice("won", "because"))
+    after = standings.settled(before, {"won": [[1.0]], "usual": [[1.8, 1.8]]}, Choice("won", "because"), Goal())
     assert (after["usual"].status, after["usual"].median) == (Status.STOPPED, 1.8)
 
 

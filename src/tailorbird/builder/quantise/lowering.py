@@ -1,0 +1,164 @@
+"""Lowering: the graph each candidate is compiled from. Each quantised one is made once, and kept for later builds."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tailorbird.backends.host import cpu_facts
+from tailorbird.backends.isolate import Worker
+from tailorbird.builder.buildlog import BuildLog
+from tailorbird.builder.cache import Cache
+from tailorbird.builder.quantise.methods import Method, QuantiseArgs, Quantised, Unit, method
+from tailorbird.domain.config import Limits
+from tailorbird.domain.errors import BundleError, TailorbirdError
+from tailorbird.domain.quantisation import Quantisation
+
+R = TypeVar("R")
+
+_RECORD = "quantised.json"
+
+
+class Material(msgspec.Struct, frozen=True):
+    """What quantised graphs are made of."""
+
+    model: str
+    """The normalised ONNX file."""
+    digest: str
+    """Of that file."""
+    samples: tuple[str, ...]
+    """``.npz`` files of calibration inputs."""
+    data_digest: str
+    """Of the samples' content, in order."""
+    threads: int
+    seed: int
+
+
+class Lowering:
+    """Graphs by quantisation, made when first asked for.
+
+    Args:
+        material: the model and the calibration data.
+        limits: of one call of a method.
+        folder: a private directory for the children's temporary files and logs.
+        cache: keeps what was made.
+        log: receives each graph made.
+    """
+
+    def __init__(self, material: Material, limits: Limits, folder: Path, cache: Cache, log: BuildLog) -> None:
+        self._material = material
+        self._limits = limits
+        self._folder = folder
+        self._cache = cache
+        self._log = log
+        self._places: dict[Quantisation, Path] = {}
+        self._refusals: dict[Quantisation, TailorbirdError] = {}
+
+    def graph(self, quantisation: Quantisation | None) -> Path:
+        """The file to compile; the normalised model itself when nothing is to be quantised.
+
+        Raises:
+            TailorbirdError: the method refused, crashed or went over a limit; raised again at every later call.
+        """
+        if quantisation is None:
+            return Path(self._material.model)
+        place = self._place(quantisation.graph)
+        return place / _record(place).model
+
+    def units(self, quantisation: Quantisation) -> tuple[Unit, ...]:
+        """What runs quantised in that graph, in topological order. Raises as :meth:`graph` does."""
+        return _record(self._place(quantisation.graph)).units
+
+    def noted(self, kind: str, quantisation: Quantisation, find: Callable[[], R], result: type[R]) -> R:
+        """What was found out about a graph: from the cache when any build knows it, otherwise by ``find``."""
+        key = self._key(quantisation, method(quantisation.method))
+        place = self._cache.make(kind, key, lambda folder: _write(folder / "found.json", find()))
+        return msgspec.json.decode((place / "found.json").read_bytes(), type=result)
+
+    def discard(self, quantisation: Quantisation) -> None:
+        """Give back the disk of a graph with units kept in float; it is made anew when asked for again."""
+        place = self._places.pop(quantisation.graph, None) if quantisation.kept else None
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _place(self, quantisation: Quantisation) -> Path:
+        if quantisation in self._refusals:
+            raise self._refusals[quantisation]
+        if quantisation not in self._places:
+            try:
+                self._places[quantisation] = self._made(quantisation)
+            except TailorbirdError as error:
+                self._refusals[quantisation] = error
+                raise
+        return self._places[quantisation]
+
+    def _made(self, quantisation: Quantisation) -> Path:
+        start, known = time.monotonic(), method(quantisation.method)
+        if quantisation.kept:
+            return self._derived(quantisation, known)
+        key = self._key(quantisation, known)
+        cached = self._cache.get("quantised", key) is not None
+        place = self._cache.make("quantised", key, lambda folder: self._quantise(quantisation, known, "", folder))
+        found = _record(place)
+        self._log.write("quantised", method=" ".join(quantisation.words), units=len(found.units), cached=cached,
+                        notes=found.notes, seconds=round(time.monotonic() - start, 1))  # fmt: skip
+        return place
+
+    def _derived(self, quantisation: Quantisation, known: Method) -> Path:
+        """Made from the one with nothing kept, without calibrating again; large, quickly made, so not cached."""
+        base = self._place(quantisation.base)
+        place = Path(tempfile.mkdtemp(prefix="kept-", dir=self._folder))
+        self._quantise(quantisation, known, str(base), place)
+        return place
+
+    def _quantise(self, quantisation: Quantisation, known: Method, base: str, folder: Path) -> None:
+        args = QuantiseArgs(
+            quantisation=quantisation,
+            model=self._material.model,
+            base=base,
+            samples=self._material.samples if known.ranges else (),
+            folder=str(folder),
+            threads=self._material.threads,
+            seed=self._material.seed,
+        )
+        with Worker(self._limits, self._folder / "quantise.log", scratch=self._folder) as worker:
+            made = worker.call(known.function, args, Quantised)
+        _write(folder / _RECORD, made)
+
+    def _key(self, quantisation: Quantisation, known: Method) -> dict[str, Any]:
+        """All that shapes the graph. The instruction set does: without VNNI weights are given one bit less."""
+        return {
+            "quantisation": quantisation,
+            "version": known.version,
+            "package": _version_of(known.package),
+            "model": self._material.digest,
+            "data": self._material.data_digest if known.ranges else "",
+            "seed": self._material.seed,
+            "isa": cpu_facts()["isa"],
+        }
+
+
+def _write(path: Path, record: Any) -> None:
+    path.write_bytes(msgspec.json.encode(record))
+
+
+def _record(place: Path) -> Quantised:
+    try:
+        return msgspec.json.decode((place / _RECORD).read_bytes(), type=Quantised)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BundleError("a cached quantised graph cannot be read", got=error,
+                          hint=f"remove {place} and build again") from error  # fmt: skip
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

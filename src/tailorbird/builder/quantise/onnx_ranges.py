@@ -1,0 +1,209 @@
+"""The range of each value of a graph on calibration data: min-max, percentile or entropy.
+
+ONNX Runtime's own calibrators are not used: they hold the activations of all samples at once, expect every
+sample to have one shape, and look at every float value, where one attention mask of -3.4e38 ends them. Here the
+samples pass one by one, first for the extremes, then for a histogram of fixed size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import helper
+
+from tailorbird.builder.cases.data import load_set
+from tailorbird.builder.quantise.onnx_graph import border, open_session
+from tailorbird.builder.sources.onnx_file import write_model
+from tailorbird.domain.dtype import Array, DType
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.quantisation import Ranges
+
+FILE = "ranges.json"
+
+PERCENTILE = 99.999
+"""Share of values inside the range, in per cent; ONNX Runtime's default."""
+
+_BINS = 2048
+_LEVELS = 256
+_STEP = 16
+
+Range = tuple[float, float]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Ranges as kept in the folder: (low, high) by value, how they were found, and on how many samples."""
+
+    method: Ranges
+    ranges: dict[str, Range]
+    samples: int
+
+
+def save(found: Found, folder: Path) -> None:
+    """Write them where a mixed graph made from this one will look."""
+    (folder / FILE).write_bytes(msgspec.json.encode(found))
+
+
+def load(folder: Path) -> Found:
+    """Read them back; raises :class:`TailorbirdError` naming the file."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Found)
+    except (OSError, msgspec.DecodeError) as error:
+        raise TailorbirdError(f"cannot read the ranges in {folder / FILE}", got=error,
+                              hint="quantise again with nothing kept") from error  # fmt: skip
+
+
+def find(
+    model: onnx.ModelProto, values: list[str], samples: tuple[str, ...], method: Ranges, scratch: Path, threads: int
+) -> Found:
+    """Run the samples and look.
+
+    Args:
+        model: from :func:`tailorbird.builder.quantise.onnx_graph.prepared`.
+        values: names of float values of it.
+        samples: ``.npz`` files, each one set of inputs; shapes may differ.
+        method: how the range follows from the values.
+        scratch: a directory for a passing copy of the model.
+        threads: of the runtime.
+
+    Returns:
+        Finite ranges; a value that was NaN or infinite somewhere is left out.
+
+    Raises:
+        TailorbirdError: there are no samples.
+        BackendError: the model does not run on them.
+    """
+    if not samples:
+        raise TailorbirdError("calibration needs data", hint="give real inputs with --data")
+    with border():
+        extremes = _extremes(model, values, samples, scratch, threads)
+        if method is not Ranges.MINMAX:
+            histograms = _histograms(model, extremes, samples, scratch, threads)
+            narrow = _by_percentile if method is Ranges.PERCENTILE else _by_entropy
+            extremes = {name: narrow(counts, *_span(extremes[name]), extremes[name])
+                        for name, counts in histograms.items()}  # fmt: skip
+    return Found(method, extremes, len(samples))
+
+
+def _extremes(
+    model: onnx.ModelProto, values: list[str], samples: tuple[str, ...], scratch: Path, threads: int
+) -> dict[str, Range]:
+    """Least and greatest of each value, computed in the graph so that no activation leaves the runtime."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    asked = [_reduce(probe, kind, name) for name in values for kind in ("ReduceMin", "ReduceMax")]
+    lows = np.full(len(values), np.inf)
+    highs = np.full(len(values), -np.inf)
+    session = _session(probe, scratch, threads)
+    for inputs in _feeds(samples):
+        got = session.run(asked, inputs)
+        seen = np.array([array.flat[0] if array.size else np.nan for array in got], np.float64).reshape(-1, 2)
+        present = np.array([array.size > 0 for array in got]).reshape(-1, 2)[:, 0]
+        lows = np.where(present, np.minimum(lows, seen[:, 0]), lows)
+        highs = np.where(present, np.maximum(highs, seen[:, 1]), highs)
+    return {name: (float(low), float(high)) for name, low, high in zip(values, lows, highs, strict=True)
+            if np.isfinite(low) and np.isfinite(high)}  # fmt: skip
+
+
+def _reduce(model: onnx.ModelProto, kind: str, name: str) -> str:
+    output = f"{kind} of {name}"
+    model.graph.node.append(helper.make_node(kind, [name], [output], name=output, keepdims=1))
+    model.graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None))
+    return output
+
+
+def _histograms(
+    model: onnx.ModelProto, extremes: dict[str, Range], samples: tuple[str, ...], scratch: Path, threads: int
+) -> dict[str, Array]:
+    """Counts in equal bins over the span of each value; one sample's activations are held at a time."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    given = {value.name for value in model.graph.input}
+    declared = {value.name for value in model.graph.output}
+    asked = [name for name in extremes if name not in given]
+    probe.graph.output.extend(
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in asked if name not in declared
+    )
+    counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
+    session = _session(probe, scratch, threads)
+    for inputs in _feeds(samples):
+        seen = dict(zip(asked, session.run(asked, inputs), strict=True)) if asked else {}
+        for name in extremes:
+            array = inputs[name] if name in given else seen.pop(name)
+            counts[name] += np.histogram(array, _BINS, _span(extremes[name]))[0]
+    return counts
+
+
+def _span(extremes: Range) -> Range:
+    """From 0 for values of one sign, otherwise even about 0, where entropy's bins must be centred."""
+    reach = max(abs(extremes[0]), abs(extremes[1])) or 1.0
+    return (0.0 if extremes[0] >= 0 else -reach, 0.0 if extremes[1] <= 0 < -extremes[0] else reach)
+
+
+def _by_percentile(counts: Array, low: float, high: float, extremes: Range) -> Range:
+    """The edges outside of which lies half of what may be cut, on each side."""
+    shares = np.cumsum(counts) / counts.sum()
+    cut = (100 - PERCENTILE) / 200
+    edges = np.linspace(low, high, _BINS + 1)
+    first, last = np.searchsorted(shares, cut, "right"), np.searchsorted(shares, 1 - cut)
+    return max(float(edges[first]), extremes[0]), min(float(edges[last + 1]), extremes[1])
+
+
+def _by_entropy(counts: Array, low: float, high: float, extremes: Range) -> Range:
+    """The cut whose quantised distribution is nearest to the true one in Kullback-Leibler divergence.
+
+    After S. Migacz, "8-bit inference with TensorRT" (GTC 2017), with bins merged into 256 levels instead of 128
+    because activations are UINT8.
+    """
+    _, keep = min((_divergence(counts, *ends), ends) for ends in _cuts(low, high))
+    edges = np.linspace(low, high, _BINS + 1)
+    return max(float(edges[keep[0]]), extremes[0]), min(float(edges[keep[1]]), extremes[1])
+
+
+def _cuts(low: float, high: float) -> Iterator[tuple[int, int]]:
+    """Bins to keep, from one bin a level up to all."""
+    for width in range(_LEVELS, _BINS + 1, _STEP):
+        if low == 0:
+            yield 0, width
+        elif high == 0:
+            yield _BINS - width, _BINS
+        else:
+            yield (_BINS - width) // 2, (_BINS + width) // 2
+
+
+def _divergence(counts: Array, start: int, end: int) -> float:
+    """KL divergence of the clipped distribution from its copy in 256 levels, both smoothed by a little."""
+    inside = counts[start:end].astype(np.float64)
+    clipped = inside.copy()
+    clipped[0] += counts[:start].sum()
+    clipped[-1] += counts[end:].sum()
+    level = np.arange(len(inside)) * _LEVELS // len(inside)
+    filled = (clipped > 0).astype(np.float64)
+    mass, width = np.bincount(level, inside, _LEVELS), np.bincount(level, filled, _LEVELS)
+    spread = np.divide(mass, width, out=np.zeros(_LEVELS), where=width > 0)[level] * filled
+    if not spread.sum():
+        return float("inf")
+    true, copy = clipped / clipped.sum(), spread / spread.sum()
+    some = true > 0
+    return float((true[some] * np.log(true[some] / np.maximum(copy[some], 1e-10))).sum())
+
+
+def _session(model: onnx.ModelProto, scratch: Path, threads: int) -> Any:
+    """Optimised as usual: a value that is asked for has a reader of its own and is never fused away."""
+    path = scratch / "probe.onnx"
+    write_model(model, path)
+    return open_session(path, threads)
+
+
+def _feeds(samples: tuple[str, ...]) -> Iterator[dict[str, Array]]:
+    for sample in samples:
+        arrays = load_set(Path(sample))
+        yield {name: _text(array) if array.dtype == DType.BYTES.numpy else array for name, array in arrays.items()}
+
+
+def _text(array: Array) -> Array:
+    return np.array([element.decode() for element in array.flat], object).reshape(array.shape)
