@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import zoo
+from bench.contestants import TIMED_SETS
 from tailorbird.builder.cases.data import save_set
 from tailorbird.domain.profile import format_shapes
 
 DATA_ROWS = 48
 """Sets given to whoever calibrates: the build deals them out to calibration and gate by itself."""
 
-LEAST_DATA_SETS = 16
-UNSEEN_SETS = 16
+LEAST_DATA_SETS = 8
+UNSEEN_ROWS = 16
 """Sets that nobody calibrated or judged on; :data:`bench.contestants.TIMED_SETS` of them are the timed ones."""
 
 LARGER_BATCHES = ("bert-base@8",)
@@ -39,8 +40,13 @@ class Case:
 
     @property
     def data_sets(self) -> int:
-        """Fewer sets where each has more rows: what calibration and gate see is rows."""
+        """Fewer sets where a larger batch was asked for: what calibration and gate see is rows."""
         return max(LEAST_DATA_SETS, DATA_ROWS // (self.batch or 1))
+
+    @property
+    def unseen_sets(self) -> int:
+        """Likewise."""
+        return max(TIMED_SETS, UNSEEN_ROWS // (self.batch or 1))
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def write_inputs(case: Case, folder: Path) -> Inputs:
     found = Inputs(folder / "data", folder / "unseen")
     for place, seeds in (
         (found.data, range(case.data_sets)),
-        (found.unseen, range(case.data_sets, case.data_sets + UNSEEN_SETS)),
+        (found.unseen, range(case.data_sets, case.data_sets + case.unseen_sets)),
     ):
         place.mkdir()
         for number, seed in enumerate(seeds):

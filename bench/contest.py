@@ -61,6 +61,11 @@ def in_turn(contestants: Mapping[str, Turn], rounds: int) -> dict[str, list[floa
     return results.medians
 
 
+def words(error: TailorbirdError) -> str:
+    """An error in one line; its hint is for whoever called, which is this benchmark."""
+    return " ".join(error.message.partition("\nHint:")[0].split())[:300]
+
+
 def _race(contestants: Mapping[str, Turn], workers: Mapping[str, Worker], rounds: int, results: Results) -> None:
     paces: dict[str, float] = {}
     for name, turn in contestants.items():
@@ -78,7 +83,7 @@ def _noting(name: str, results: Results) -> Iterator[None]:
     try:
         yield
     except TailorbirdError as error:
-        results.failures[name] = " ".join(error.message.split())[:300]
+        results.failures[name] = words(error)
         print(f"{name} left out: {results.failures[name]}", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ prints what the file holds.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,13 +26,13 @@ from bench import cases, contest, peers, record, zoo
 from bench.cases import Case, Inputs
 from bench.contestants import Turn
 from bench.figures import CANDIDATE, Peer, Row, judged, timed
-from bench.table import show
+from bench.table import show, speeds
 from bench.timeline import Watch, phases
 from tailorbird import api
 from tailorbird.backends.host import cpu_facts, usable_cores
 from tailorbird.builder.workdir import workdir
 from tailorbird.cli.progress import BuildProgress
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.domain.outcome import Outcome, Status
 
 NEAR = 1.3
@@ -47,20 +48,24 @@ def main() -> int:
     """Build and race the models named on the command line; all by default. 1 where one of them failed."""
     args = _arguments()
     out = Console(width=None if Console().is_terminal else 190, highlight=False)
-    rows = record.load() if args.append or args.table else ()
-    failed = False
-    for name in () if args.table else args.models or cases.default_names():
+    try:
+        chosen = [cases.parse(name) for name in args.models or cases.default_names()]
+        rows = record.load(args.output) if args.append or args.table else ()
+    except (UsageError, zoo.ZooError) as error:
+        sys.exit(str(error))
+    failed = []
+    for case in () if args.table else chosen:
         try:
-            row = measure(cases.parse(name), args)
+            rows = record.merged(rows, (measure(case, args),), cases.default_names())
         except (TailorbirdError, zoo.ZooError) as error:
-            print(f"{name} failed: {error}", file=sys.stderr)
-            failed = True
+            failed.append(f"{case.name} failed: {error}")
+            print(failed[-1], file=sys.stderr)
             continue
-        rows = record.merged(rows, (row,), cases.default_names())
-        record.save(rows)
-        show((row,), EIGHT, out)
+        record.save(rows, args.output)
+        out.print(speeds(rows, EIGHT))
     show(rows, EIGHT, out)
-    return int(failed)
+    out.print(*failed, sep="\n", markup=False)
+    return 1 if failed else 0
 
 
 @dataclass
@@ -98,6 +103,8 @@ def measure(case: Case, args: argparse.Namespace) -> Row:
             if made.model
         }
         results = contest.held(contestants, unseen, args.rounds)
+    if "ours" not in results.medians:
+        raise TailorbirdError("the engine that was chosen does not run", got=results.failures["ours"])
     found = _peers(results, quantised)
     return _row(bench, result, seconds, found, results)
 
@@ -169,12 +176,11 @@ def _peers(results: contest.Results, quantised: dict[str, peers.Made]) -> dict[s
 
 
 def _row(bench: Bench, result: api.Result, seconds: float, found: dict[str, Peer], results: contest.Results) -> Row:
-    ours = sorted(results.medians["ours"])
     return Row(
         model=bench.case.name,
         shapes=bench.case.shapes,
         engine=result.winner.candidate.name,
-        median_ms=ours[len(ours) // 2],
+        median_ms=statistics.median(results.medians["ours"]),
         ours=found.pop("ours"),
         peers=found,
         gate_db=result.manifest.gate.worst("snr_db"),
@@ -197,6 +203,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accuracy-control", action="store_true", help="NNCF's own accuracy control too; slow")
     parser.add_argument("--accuracy-control-seconds", type=float, default=180.0, metavar="S", help="its time limit")
     parser.add_argument("--candidates", action="store_true", help="our other unquantised candidates take turns too")
+    parser.add_argument("--output", type=Path, default=record.PATH, metavar="FILE", help="default: %(default)s")
     parser.add_argument("--append", action="store_true", help="keep the file's rows of other models")
     parser.add_argument("--table", action="store_true", help="print what the file holds, and measure nothing")
     return parser.parse_args()

@@ -131,9 +131,15 @@ def _each(words: str, found: Mapping[str, float], expected: Sequence[str], least
     """Whether every expected number is there and reaches ``least``."""
     missed = {name: value for name, value in found.items() if name in expected and value < least}
     absent = [name for name in expected if name not in found]
-    listed = ", ".join(f"{name} {abs(value):.3g}" for name, value in found.items() if name in expected)
+    shown = missed if len(expected) > 1 else found
+    listed = ", ".join(f"{name} {abs(shown[name]):.3g}" for name in expected if name in shown)
+    parts = ("missed by " if missed and len(expected) > 1 else "") + listed, _absent(absent, expected)
     held = False if missed else None if absent else True
-    if len(expected) > 1:
-        listed = ", ".join(f"{name} {abs(value):.3g}" for name, value in missed.items())
-        listed = f"missed by {listed}" if listed else f"all {len(expected) - len(absent)}"
-    return Goal(words, held, listed + (f"; absent: {', '.join(absent)}" if absent else ""))
+    return Goal(words, held, "; ".join(filter(None, parts)) or f"all {len(expected)}")
+
+
+def _absent(absent: Sequence[str], expected: Sequence[str]) -> str:
+    if not absent or len(absent) == len(expected):
+        return "nothing" if absent else ""
+    named = f", without {', '.join(absent)}" if len(absent) < 4 else ""
+    return f"{len(expected) - len(absent)} of {len(expected)} measured{named}"

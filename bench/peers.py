@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from bench.contest import words
 from bench.contestants import Feeds, Turn, named
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.cases.data import load_set
@@ -84,7 +85,7 @@ def made(function: str, args: PeerArgs, seconds: float, log: Path) -> Made:
             found = worker.call(f"{__name__}:{function}", args, Made)
         except TailorbirdError as error:
             spent = round(time.perf_counter() - started, 1)
-            return Made(seconds=spent, failure=" ".join(error.message.split())[:300])
+            return Made(seconds=spent, failure=words(error))
     return msgspec.structs.replace(found, seconds=round(time.perf_counter() - started, 1))
 
 

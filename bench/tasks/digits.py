@@ -41,9 +41,17 @@ def model() -> Path:
     folder = zoo.root() / "digits-cnn"
     if not folder.exists():
         with whole(folder) as unfinished:
-            command = [sys.executable, "-W", "ignore", "-m", "bench.tasks.digits", str(unfinished / "digits-cnn.onnx")]
-            subprocess.run(command, cwd=Path(__file__).resolve().parents[2], check=True, stdout=subprocess.DEVNULL)
+            _train_apart(unfinished / "digits-cnn.onnx")
     return folder / "digits-cnn.onnx"
+
+
+def _train_apart(target: Path) -> None:
+    """In a process of its own, so that torch's threads and memory never sit beside a measurement."""
+    command = [sys.executable, "-W", "ignore", "-m", "bench.tasks.digits", str(target.resolve())]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the network of the digits could not be made:\n{done.stderr[-2000:]}")
 
 
 def samples(split: str, seed: int = 0) -> list[Sample]:

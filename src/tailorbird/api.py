@@ -40,7 +40,7 @@ class Result:
     @property
     def speedup(self) -> float | None:
         """Latency of ONNX Runtime's default over the chosen engine's, measured in turn at the same threads."""
-        return speedup(self.table, self.manifest.baseline)
+        return speedup(self.table, self.manifest.baseline, self.manifest.goal)
 
 
 def build(

@@ -178,3 +178,71 @@ def test_throughput_counts_rows_and_keeps_to_the_slo(tmp_path: Path) -> None:
     assert all(threads * instances <= max(t for t, _ in widths) for threads, instances in widths)
     with pytest.raises(NoEngineError, match="no batch keeps its 99th percentile within 1e-06 ms"):
         tailorbird.build(file, **settings, **shapes, slo_ms=1e-6)
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+METRIC = """
+def agreement(outputs, labels):
+    return float((outputs["y"].argmax(1) == labels).mean())
+
+def broken(outputs, labels):
+    raise LookupError("no such class")
+
+def words(outputs, labels):
+    return "good"
+"""
+
+
+def labelled(tmp_path: Path) -> str:
+    """The first output channels as classes: FP32 is right on all of them but every tenth."""
+    import onnxruntime
+
+    net, random = layered(guilty=False), np.random.default_rng(5)
+    x = random.standard_normal((120, WIDTH)).astype(np.float32)
+    labels = onnxruntime.InferenceSession(net.SerializeToString()).run(None, {"x": x})[0].argmax(1)
+    labels[::10] = (labels[::10] + 1) % WIDTH
+    file = tmp_path / "labelled.npz"
+    save_set(file, {"x": x, "labels": labels})
+    (tmp_path / "mymetrics.py").write_text(METRIC)
+    return str(file)
+
+
+def test_labels_decide_and_the_score_is_told_beside_the_source_s(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"backends": ["onnxruntime"], "precisions": ["fp32"], "budget": "99%"}
+    file, data = save(layered(guilty=False), tmp_path / "net.onnx"), labelled(tmp_path)
+    result = tailorbird.build(file, data=data, opt_shapes=f"x:1x{WIDTH}", **settings, **ONE_THREAD)
+    gate = result.manifest.gate
+    (check,) = [check for check in gate.checks if check.rule == "metric top1"]
+    assert check.reference == pytest.approx(90, abs=6)
+    assert check.measured == check.reference
+    assert check.limit == pytest.approx(0.99 * check.reference)
+    fidelity = [check for check in gate.checks if check.rule == "snr_db"]
+    assert {check.limit for check in fidelity} == {"not judged"}
+
+
+def test_a_metric_of_the_user_s_own_is_found_where_they_are(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"backends": ["onnxruntime"], "precisions": ["fp32"], "metric": "mymetrics:agreement"}
+    file, data = save(layered(guilty=False), tmp_path / "net.onnx"), labelled(tmp_path)
+    result = tailorbird.build(file, data=data, opt_shapes=f"x:1x{WIDTH}", **settings, **ONE_THREAD)
+    assert result.manifest.gate.worst("metric mymetrics:agreement") == pytest.approx(0.9, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("mymetrics:broken", "LookupError: no such class"),
+        ("mymetrics:words", "got 'good'"),
+        ("mymetrics:absent", "mymetrics:absent"),
+        ("topp1", "did you mean 'top1'"),
+    ],
+)
+def test_a_metric_that_fails_ends_the_build_before_anything_long(tmp_path: Path, metric: str, said: str) -> None:
+    file, data = save(layered(guilty=False), tmp_path / "net.onnx"), labelled(tmp_path)
+    events: list[dict[str, Any]] = []
+    with pytest.raises(UsageError) as caught:
+        tailorbird.build(
+            file, data=data, metric=metric, backends=["onnxruntime"], observers=[events.append], **ONE_THREAD
+        )
+    assert said in str(caught.value)
+    assert not [event for event in events if event["event"] == "tried"]

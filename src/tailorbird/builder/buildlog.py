@@ -5,16 +5,18 @@ Every line has ``event`` (below), ``at`` (seconds since the build began) and the
 ========================  ==============================================================================
 started                   source, config, versions, device
 normalised                passes, notes, signature
-cases                     profile, places (shapes by place), real (how many are the user's data), calibration (sets),
-                          labelled, notes
+cases                     profile, places (shapes), real (sets of the user's), calibration (sets), labelled, notes
 source refused            reason: no runtime takes the source as it is, so the repaired graph is the reference
 cross-check not feasible  backend, reason
 rewrites undone           passes, snr_db: the proof failed, and ``normalised`` comes again without them
 reference                 oracle, normalised_db (the proof), cross_check_db (a second oracle, or null), agree_db
 candidates                names, baseline (what speed-ups are told against, or empty), left_out (methods, and why)
+scored                    metric, scores (the source's own, by place)
+quantising                method: one that no build has made before
 quantised                 method, units (how many run quantised), cached, notes, seconds
 tried                     candidate, status, reason, median (ms, or null), seconds
-sensitivity               candidate, groups (units, first, noise by output), the guiltiest first
+probing                   candidate, number, of: one group's error is being measured
+sensitivity               candidate, groups (units, first, noise by output; the guiltiest first)
 mixed                     seed, stopped: why the search for mixed precision ended before its end
 not measured              instances, reason: the latency table lacks this many side by side
 round                     number, medians (cost in ms by candidate)

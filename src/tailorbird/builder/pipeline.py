@@ -17,7 +17,7 @@ from tailorbird.builder.gate.metrics import resolve_metric
 from tailorbird.builder.groundwork import PROBES, Groundwork
 from tailorbird.builder.prepare import Cases, Prepared
 from tailorbird.builder.quantise.lowering import Lowering, Material
-from tailorbird.builder.report import write_report
+from tailorbird.builder.report import read_events, write_report
 from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
 from tailorbird.builder.search.course import Course
 from tailorbird.builder.search.race import Race
@@ -85,6 +85,7 @@ class Build:
             budget=self._config.budget,
             outcomes=outcomes,
             baseline=baseline,
+            goal=self._config.goal,
             provenance=self._provenance(prepared, versions),
         )
         return self._seal(course.engine(winner.candidate), manifest)
@@ -129,7 +130,7 @@ class Build:
         papers = version_dir / "tailorbird"
         papers.mkdir()
         (self._folder / "build.jsonl").rename(papers / "build.jsonl")
-        write_report(papers / "report.html", manifest)
+        write_report(papers / "report.html", manifest, read_events(papers / "build.jsonl"))
         return Built(bundle.seal(version_dir, manifest), version_dir)
 
     def _provenance(self, prepared: Prepared, versions: dict[str, str]) -> Provenance:

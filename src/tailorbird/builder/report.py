@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -15,10 +14,9 @@ from tailorbird.builder.figures.guilt import Event, sensitivity_bars
 from tailorbird.builder.figures.points import Plot, plot_of
 from tailorbird.builder.figures.scatter import scatter_svg
 from tailorbird.builder.figures.style import PAGE_STYLE
-from tailorbird.builder.figures.tables import candidates_table, gate_table, latency_table, ms, number
-from tailorbird.builder.search.objective import Goal
-from tailorbird.domain.config import Objective
-from tailorbird.domain.manifest import Manifest
+from tailorbird.builder.figures.tables import candidates_table, gate_table, latency_table, number
+from tailorbird.domain.manifest import Manifest, speedup
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
@@ -32,7 +30,7 @@ def write_report(path: Path, manifest: Manifest, events: Sequence[Event] = ()) -
     Args:
         path: the file to write.
         manifest: of the chosen engine.
-        events: lines of the build log, for the objective, the layers' errors and the notes.
+        events: lines of the build log, for the layers' errors and the notes.
     """
     path.write_text(_page(manifest, events), "utf-8")
 
@@ -42,15 +40,9 @@ def read_events(path: Path) -> list[Event]:
     return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
 
 
-def goal_of(events: Iterable[Event]) -> Goal:
-    """What fastest meant in a build, by the settings in its log; latency where it does not say."""
-    config: Mapping[str, Any] = next((event["config"] for event in events if event["event"] == "started"), {})
-    return Goal(Objective(config.get("objective", Objective.LATENCY)), config.get("slo_ms"))
-
-
 def _page(manifest: Manifest, events: Sequence[Event]) -> str:
     title = f"{escape(manifest.model)}: {escape(manifest.candidate.name)}"
-    goal = goal_of(events)
+    goal = manifest.goal
     parts = (
         _head(manifest, goal),
         _pictures(manifest, events, goal),
@@ -81,15 +73,15 @@ def _head(manifest: Manifest, goal: Goal) -> str:
 
 
 def _speed(winner: Outcome, manifest: Manifest, goal: Goal) -> str:
-    row = gains.deciding_row(winner, goal)
+    row = winner.deciding_row(goal)
     if row is None:
         return f"at {escape(format_shapes(manifest.candidate.profile.opt))}"
     rate = f"{number(gains.rate(row))} rows a second, " if goal.is_throughput else ""
-    return f"{rate}{ms(row.latency.median)} ms at {escape(format_shapes(row.shapes))}"
+    return f"{rate}{gains.ms(row.latency.median)} ms at {escape(format_shapes(row.shapes))}"
 
 
 def _gain(manifest: Manifest, goal: Goal) -> str:
-    ratio = gains.gain(manifest.outcomes, manifest.baseline, goal)
+    ratio = speedup(manifest.outcomes, manifest.baseline, goal)
     if ratio is None:
         return ""
     if manifest.baseline == manifest.candidate.name:

@@ -13,7 +13,7 @@ from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
 from tailorbird.cli.progress import BuildProgress
 
 if TYPE_CHECKING:
-    from tailorbird.domain.config import BuildConfig
+    pass
 
 app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
           version=tailorbird.__version__, suppress_keyboard_interrupt=False)  # fmt: skip
@@ -67,7 +67,7 @@ def build(
         result = tailorbird.build(
             model, output=output, repository=repo, name=name, config=settings, observers=[progress]
         )
-    _show_result(result, settings, json)
+    _show_result(result, json)
 
 
 @app.command
@@ -159,7 +159,7 @@ def show(repository: Path, model: str, *, version: int | None = None, json: Json
     render.out.print()
     render.out.print(render.latency_table(manifest))
     render.out.print()
-    render.out.print(render.outcomes_table(manifest.outcomes))
+    render.out.print(render.outcomes_table(manifest.outcomes, manifest.goal))
 
 
 @repo.command
@@ -194,15 +194,12 @@ def verify(repository: Path, model: str | None = None, *, version: int | None = 
         raise BundleError(f"{len(broken)} of {len(checks)} versions are not what their manifests say")
 
 
-def _show_result(result: tailorbird.Result, settings: BuildConfig, json: bool) -> None:
-    from tailorbird.builder.search.objective import Goal
-
+def _show_result(result: tailorbird.Result, json: bool) -> None:
     if json:
         render.write_json(_as_data(result))
         return
-    goal = Goal(settings.objective, settings.slo_ms)
-    render.out.print(render.outcomes_table(result.table, goal))
-    for line in render.result_lines(result.manifest, goal):
+    render.out.print(render.outcomes_table(result.table, result.manifest.goal))
+    for line in render.result_lines(result.manifest):
         render.out.print(f"\n{line}", markup=False, soft_wrap=True)
     for place in filter(None, (result.bundle, result.version_dir)):
         render.out.print(f"\nwrote {place}", markup=False, soft_wrap=True)

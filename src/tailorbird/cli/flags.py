@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from tailorbird.domain.budget import SPELLINGS
-from tailorbird.domain.config import BuildConfig, Objective
+from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import UsageError, nearest
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.quantisation import Ranges
 
 

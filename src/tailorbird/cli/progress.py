@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from tailorbird.cli.render import err, ms
+from tailorbird.domain.outcome import Status
+
+Event = dict[str, Any]
+
+_WIDEST = 50
+"""Columns that names of candidates are given at most."""
+
+_DOING = {"started": "reading the model", "normalised": "laying out inputs", "cases": "running the reference",
+          "quantising": "quantising {method}", "probing": "which layers cost the accuracy: {number} of {of} groups",
+          "sensitivity": "mixed precision", "round": "finalists in turn", "chosen": "measuring side by side",
+          "finished": "sealing"}  # fmt: skip
 
 
 class BuildProgress:
@@ -15,7 +27,7 @@ class BuildProgress:
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._total = 0
+        self._course = Course()
         self._bar = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
                              TimeElapsedColumn(), console=err, transient=True)  # fmt: skip
         self._task: TaskID | None = None
@@ -32,38 +44,132 @@ class BuildProgress:
         if self._task is not None:  # without a terminal nothing was started, and stopping prints an empty line
             self._bar.stop()
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event of the build log."""
         if self._quiet:
             return
-        text = _text(event)
-        if event["event"] == "candidates":
-            self._total = len(event["names"])
-        if text:
-            err.print(f"[dim]{event['at']:7.1f} s[/]  {text}")
+        self._course.follow(event)
+        for text in self._course.lines(event):
+            err.print(f"[dim]{event['at']:7.1f} s[/]  {text}", soft_wrap=True)
         if self._task is not None:
-            advance = 1 if event["event"] == "tried" else 0
-            self._bar.update(self._task, description=_doing(event), advance=advance, total=self._total or None)
+            self._bar.update(self._task, description=_escaped(self._course.doing(event)),
+                             completed=self._course.tried, total=self._course.total or None)  # fmt: skip
 
 
-def _text(event: dict[str, Any]) -> str:
-    match event["event"]:
-        case "normalised":
-            notes = "".join(f"; {note}" for note in event["notes"])
-            return f"normalised ({', '.join(event['passes']) or 'nothing to do'}{notes})"
-        case "reference":
-            return f"reference outputs by {event['oracle']}{_second_opinion(event)}"
-        case "candidates":
-            return f"{len(event['names'])} candidates"
-        case "tried":
-            time = f"{ms(event['median'])} ms  " if event["median"] is not None else ""
-            return f"  {event['candidate']:<34} {event['status']:<14} {time}[dim]{_escaped(event['reason'])}[/]"
-        case "chosen":
-            return f"[bold green]{event['candidate']}[/]: {_escaped(event['reason'])}"
-    return ""
+class Course:
+    """What a build's events come to, in words: lines for what happened, and what goes on now."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._late = 0
+        self.tried = 0
+        """Candidates that have their outcome, those that were not tried among them."""
+
+    @property
+    def total(self) -> int:
+        """Candidates known; mixed ones join as they are tried."""
+        return max(len(self._names), self.tried)
+
+    def follow(self, event: Event) -> None:
+        """Take notice of one event; call it before the others."""
+        match event["event"]:
+            case "candidates":
+                self._names = list(event["names"])
+            case "tried":
+                self.tried += 1
+                self._late += _is_late(event)
+
+    def doing(self, event: Event) -> str:
+        """What goes on after an event, for the live line."""
+        known = _DOING.get(event["event"])
+        if known:
+            return known.format(**event)
+        if self.tried >= len(self._names):
+            return "mixed precision and finals" if self._names else "running the reference"
+        name = self._names[self.tried]
+        return f"{self.tried + 1}/{self.total} trying {name}"
+
+    def lines(self, event: Event) -> Iterator[str]:
+        """What to print of an event, as markup."""
+        kind = event["event"]
+        if kind == "tried" and _is_late(event):
+            if self._late == 1:  # the rest would say the same
+                yield f"[yellow]{_escaped(event['reason'])}: what is left is not tried[/]"
+        elif kind == "tried":
+            width = min(_WIDEST, max(map(len, self._names), default=34))
+            yield _tried(event, width)
+        elif kind in _TEXTS:
+            yield from _TEXTS[kind](event)
 
 
-def _second_opinion(event: dict[str, Any]) -> str:
+def _normalised(event: Event) -> Iterator[str]:
+    notes = "".join(f"; {note}" for note in event["notes"])
+    yield f"normalised ({_escaped(', '.join(event['passes']) or 'nothing to do')}{_escaped(notes)})"
+
+
+def _cases(event: Event) -> Iterator[str]:
+    """How the data was dealt out; nothing where all inputs are synthetic and nobody gave any."""
+    facts = [f"{event[key]} {what}" for key, what in _SPLIT.items() if event.get(key)]
+    if facts:
+        yield f"data: {', '.join(facts)}{', with labels' if event.get('labelled') else ''}"
+    yield from (f"  [dim]{_escaped(note)}[/]" for note in event.get("notes", ()))
+
+
+_SPLIT = {"real": "sets of real inputs to judge", "calibration": "to calibrate on"}
+
+
+def _reference(event: Event) -> Iterator[str]:
+    yield f"reference outputs by {event['oracle']}{_second_opinion(event)}"
+
+
+def _candidates(event: Event) -> Iterator[str]:
+    yield f"{_count(len(event['names']), 'candidate')}"
+    yield from (f"  [dim]left out: {_escaped(reason)}[/]" for reason in event.get("left_out", ()))
+
+
+def _quantised(event: Event) -> Iterator[str]:
+    how = "from the cache" if event["cached"] else f"in {event['seconds']:.1f} s"
+    yield f"  quantised {_escaped(event['method'])}: {_count(event['units'], 'layer')} in INT8, {how}"
+    yield from (f"    [dim]{_escaped(note)}[/]" for note in event["notes"])
+
+
+def _sensitivity(event: Event) -> Iterator[str]:
+    groups = event["groups"]
+    yield f"which layers cost the accuracy of {_escaped(event['candidate'])}: {_count(len(groups), 'group')} measured"
+    if groups:
+        worst = groups[0]
+        more = f" and the {worst['units'] - 1} after it" if worst["units"] > 1 else ""
+        yield f"  [dim]most of all {_escaped(worst['first'])}{more}[/]"
+
+
+def _mixed(event: Event) -> Iterator[str]:
+    yield f"mixed precision from {_escaped(event['seed'])} stopped: {_escaped(event['stopped'])}"
+
+
+def _not_measured(event: Event) -> Iterator[str]:
+    yield f"[yellow]not measured with {event['instances']} instances: {_escaped(event['reason'])}[/]"
+
+
+def _chosen(event: Event) -> Iterator[str]:
+    yield f"[bold green]{_escaped(event['candidate'])}[/]: {_escaped(event['reason'])}"
+
+
+_TEXTS = {"normalised": _normalised, "cases": _cases, "reference": _reference, "candidates": _candidates,
+          "quantised": _quantised, "sensitivity": _sensitivity, "mixed": _mixed, "not measured": _not_measured,
+          "chosen": _chosen}  # fmt: skip
+
+
+def _tried(event: Event, width: int) -> str:
+    time = f"{ms(event['median'])} ms  " if event["median"] is not None else ""
+    line = f"  {_escaped(event['candidate']):<{width}} {event['status']:<14} {time}[dim]{_escaped(event['reason'])}[/]"
+    return f"[dim]{line}[/]" if event["status"] == Status.NOT_TRIED else line
+
+
+def _is_late(event: Event) -> bool:
+    return event["status"] == Status.NOT_TRIED and "time budget" in event["reason"]
+
+
+def _second_opinion(event: Event) -> str:
     """Two evaluators of one graph that differ by more than rounding: one of them is wrong, and people should know."""
     checked = event["cross_check_db"]
     if checked is None:
@@ -73,10 +179,8 @@ def _second_opinion(event: dict[str, Any]) -> str:
     return f", cross-checked at {checked:.0f} dB"
 
 
-def _doing(event: dict[str, Any]) -> str:
-    doing = {"started": "reading the model", "normalised": "laying out inputs", "cases": "running the reference",
-             "round": "finalists in turn", "chosen": "sealing"}  # fmt: skip
-    return doing.get(event["event"], "building, gating, measuring")
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _escaped(text: str) -> str:

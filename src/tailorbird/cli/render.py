@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tailorbird.domain.manifest import speedup
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
 if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
     from tailorbird.builder.graph.inspect import Inspection
-    from tailorbird.builder.search.objective import Goal
     from tailorbird.domain.dtype import Array
     from tailorbird.domain.manifest import Manifest
+    from tailorbird.domain.objective import Goal
     from tailorbird.repository.store import VersionCheck
 
 T = TypeVar("T")
@@ -76,15 +77,15 @@ def _columns(outcomes: Sequence[Outcome], goal: Goal | None) -> dict[str, Callab
     from tailorbird.builder.figures import gains
 
     goal = goal or gains.LATENCY
-    rated, scored = gains.has_rates(outcomes, goal), any(one.gate and one.gate.score for one in outcomes)
+    rated, metric = gains.has_rates(outcomes, goal), gains.metric_of(outcomes)
     return {
         "candidate": lambda one: one.candidate.name,
         "verdict": lambda one: one.status,
-        "median ms": lambda one: _cell(gains.deciding_row(one, goal), lambda row: ms(row.latency.median)),
+        gains.time_title(goal): lambda one: _cell(one.deciding_row(goal), lambda row: gains.time_of(row, goal)),
         **({"rows/s": lambda one: _cell(gains.shown_rate(one, goal), count)} if rated else {}),
-        "spread": lambda one: _cell(gains.deciding_row(one, goal), lambda row: f"±{row.latency.spread:.2g}"),
+        "spread": lambda one: _cell(one.deciding_row(goal), lambda row: f"±{row.latency.spread:.2g}"),
         "SNR dB": lambda one: _cell(one.gate and one.gate.worst("snr_db"), lambda snr: f"{snr:.0f}"),
-        **({"score": lambda one: (one.gate and one.gate.score) or "-"} if scored else {}),
+        **({metric: lambda one: gains.score_of(one) or "-"} if metric else {}),
     }
 
 
@@ -111,12 +112,15 @@ def _reasons(outcomes: Sequence[Outcome]) -> Text:
     return Text("; ".join(f"{reason} ({times})" for reason, times in counted.most_common()))
 
 
-def result_lines(manifest: Manifest, goal: Goal) -> Iterable[str]:
+def result_lines(manifest: Manifest) -> Iterable[str]:
     """What a build came to, below its table: the speed-up, and rows a second where several instances were measured."""
     from tailorbird.builder.figures import gains
 
-    ratio = gains.gain(manifest.outcomes, manifest.baseline, goal)
-    if ratio is not None:
+    goal = manifest.goal
+    ratio = speedup(manifest.outcomes, manifest.baseline, goal)
+    if manifest.baseline == manifest.candidate.name:
+        yield f"nothing is faster here than {manifest.baseline}, ONNX Runtime's default"
+    elif ratio is not None:
         what = "rows a second" if goal.is_throughput else "speed"
         yield f"{ratio:.2f}x the {what} of {manifest.baseline}, ONNX Runtime's default"
     several = [row for row in manifest.latency if row.instances > manifest.candidate.instances]
@@ -134,11 +138,16 @@ def manifest_lines(manifest: Manifest) -> Iterable[str]:
     yield f"inputs     {', '.join(map(str, manifest.signature.inputs))}"
     yield f"outputs    {', '.join(map(str, manifest.signature.outputs))}"
     if manifest.candidate.quantisation and manifest.candidate.quantisation.kept:
-        yield f"in float   {', '.join(manifest.candidate.quantisation.kept)}"
+        yield f"in float   {_listed(manifest.candidate.quantisation.kept)}"
     yield f"gate       {manifest.gate.verdict}; {len(manifest.gate.checks)} checks"
     yield f"executed   {', '.join(f'{count} x {kind}' for kind, count in manifest.executed.items())}"
     yield f"source     {facts.source} {facts.source_digest}"
     yield f"built      {facts.created} on {facts.device.get('cpu', '?')}"
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def latency_table(manifest: Manifest) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 
 from tailorbird.domain.budget import Budget, parse_budget
 from tailorbird.domain.errors import UsageError, nearest
+from tailorbird.domain.objective import Goal, Objective
 from tailorbird.domain.quantisation import Ranges
 
 
@@ -19,13 +19,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     seconds: float = 600.0
     memory_bytes: int = 16 << 30
-
-
-class Objective(StrEnum):
-    """What the fastest engine is: one request at a time, or rows a second."""
-
-    LATENCY = "latency"
-    THROUGHPUT = "throughput"
 
 
 class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,6 +51,11 @@ class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     budget: Budget = Budget()
     limits: Limits = Limits()
     seed: int = 0
+
+    @property
+    def goal(self) -> Goal:
+        """What fastest means."""
+        return Goal(self.objective, self.slo_ms)
 
 
 _TABLES: dict[str, type[msgspec.Struct]] = {"budget": Budget, "limits": Limits}

@@ -10,6 +10,7 @@ from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.signature import Signature
 
@@ -57,13 +58,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...]
     baseline: str = ""
     """Name of the candidate that speed-ups are told against; empty when it was not among them."""
+    goal: Goal = Goal()
+    """What fastest meant."""
     provenance: Provenance
 
 
-def speedup(outcomes: Sequence[Outcome], baseline: str) -> float | None:
-    """The baseline's median over the chosen engine's, both measured in turn; None when either is missing."""
-    theirs = next((o.median for o in outcomes if o.candidate.name == baseline), None)
-    ours = next((o.median for o in outcomes if o.status is Status.CHOSEN), None)
+def speedup(outcomes: Sequence[Outcome], baseline: str, goal: Goal) -> float | None:
+    """The baseline's cost over the chosen engine's, both measured in turn; None when either is missing."""
+    theirs = next((o.cost(goal) for o in outcomes if o.candidate.name == baseline), None)
+    ours = next((o.cost(goal) for o in outcomes if o.status is Status.CHOSEN), None)
     return theirs / ours if theirs and ours else None
 
 

@@ -18,6 +18,7 @@ from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.domain.target import Target
+from tests.unit.builder.figures import builds
 
 EVIL = "<script>alert('x')</script>&\""
 OPEN_ENDED = {"tr", "td", "th", "meta"}  # HTML closes these by itself
@@ -105,3 +106,32 @@ def test_one_candidate_alone_makes_a_page(tmp_path: Path) -> None:
     alone = msgspec.structs.replace(manifest(), outcomes=manifest().outcomes[:1])
     write_report(tmp_path / "r.html", alone)
     assert "Chosen of 1 candidates" in (tmp_path / "r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_real_build_has_its_plot_its_bars_and_its_notes(tmp_path: Path, labelled: bool) -> None:
+    write_report(tmp_path / "r.html", builds.manifest(labelled), builds.events())
+    page = (tmp_path / "r.html").read_text("utf-8")
+    reader = read(page)
+    assert reader.open == []
+    assert reader.seen.count("svg") == 2  # one for wide windows, one for phones
+    assert "script" not in reader.seen
+    assert not re.search(r"https?:|//|url\(|@import|src=|href=", page)
+    for text in ("Where the error comes from",
+                 "2.93x the speed of onnxruntime fp32 static t2", "9 layers stay in float",
+                 "128 of 512 samples calibrate", "Left out: dynamic: offers no entropy calibration.",
+                 "nncf: the softmax stays in float", "the time budget was used up"):  # fmt: skip
+        assert text in reader.text
+
+
+def test_without_a_log_the_page_says_what_the_manifest_knows(tmp_path: Path) -> None:
+    write_report(tmp_path / "r.html", builds.manifest())
+    text = read((tmp_path / "r.html").read_text("utf-8")).text
+    assert "Speed and accuracy" in text
+    assert "Where the error comes from" not in text
+
+
+def test_rows_a_second_lead_where_they_decided(tmp_path: Path) -> None:
+    manifest = msgspec.structs.replace(builds.manifest(), goal=Goal(Objective.THROUGHPUT))
+    write_report(tmp_path / "r.html", manifest, builds.events())
+    assert "302 rows a second, 3.31 ms at image:1x3x224x224" in read((tmp_path / "r.html").read_text("utf-8")).text

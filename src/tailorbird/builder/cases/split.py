@@ -76,7 +76,10 @@ def split_units(units: list[Unit], opt: Place, batch_dim: str | None, seed: int)
     order = [units[n] for n in np.random.default_rng(seed).permutation(len(units))]
     count = min(CALIBRATION_ROWS, fitting // 2)
     calibration, held = _parted(order, count, opt, batch_dim)
-    note = f"{count} {unit}s to calibrate on, {len(held)} held out for the gate (seed {seed})"
+    scored = (
+        f", {GATE_ROWS} at most scored at each place" if held[0].labels is not None and len(held) > GATE_ROWS else ""
+    )
+    note = f"{count} {unit}s to calibrate on, {len(held)} held out for the gate{scored} (seed {seed})"
     return Split(calibration, held, (note,))
 
 

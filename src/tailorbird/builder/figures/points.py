@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from tailorbird.builder.figures import gains
-from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.budget import METRIC, Budget, Check
 from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.precision import Precision
 
@@ -70,7 +70,7 @@ def plot_of(outcomes: Sequence[Outcome], budget: Budget, baseline: str = "", goa
     """
     gated = [outcome for outcome in outcomes if outcome.gate is not None and outcome.latency]
     decisive = _decisive(gated)
-    speed = next((gains.cost(one, goal) for one in outcomes if one.candidate.name == baseline), None)
+    speed = next((one.cost(goal) for one in outcomes if one.candidate.name == baseline), None)
     points = tuple(filter(None, (_point(outcome, decisive, speed, goal) for outcome in gated)))
     if len(points) < 2:
         return None
@@ -78,7 +78,7 @@ def plot_of(outcomes: Sequence[Outcome], budget: Budget, baseline: str = "", goa
     limit = decisive.limit if decisive else budget.snr_db
     return Plot(
         points=points,
-        y_title=metric.rpartition(":")[2] or "SNR against FP32, dB",
+        y_title=f"{metric.rpartition(':')[2]}, FP32 {decisive.reference:.4g}" if decisive else "SNR against FP32, dB",
         x_title=SPEED_UP if speed else _milliseconds(goal),
         baseline=baseline if speed else "",
         limit=limit if isinstance(limit, float) else None,
@@ -133,7 +133,7 @@ def _height(outcome: Outcome, decisive: Check | None) -> float | None:
 
 
 def _point(outcome: Outcome, decisive: Check | None, speed: float | None, goal: Goal) -> Point | None:
-    mine, height = gains.cost(outcome, goal), _height(outcome, decisive)
+    mine, height = outcome.cost(goal), _height(outcome, decisive)
     if not mine or height is None:
         return None
     passed = outcome.gate is not None and outcome.gate.passed

@@ -13,7 +13,7 @@ from tailorbird.builder.figures.points import SPEED_UP, Plot, Point
 from tailorbird.builder.figures.style import PLOT_STYLE
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 26.0, 42.0
-_RADIUS = 5.0
+_RADIUS, _RING = 5.0, 10.0
 _ABOVE_DB, _BELOW_DB = 40.0, 20.0
 """How far beyond the budget the axis of a signal-to-noise ratio goes at most: beyond, all is well, or all is lost."""
 
@@ -23,6 +23,7 @@ _SHAPES = (
     "M{x} {y}m0-6.2l6.2 6.2l-6.2 6.2l-6.2-6.2z",
     "M{x} {y}m0-6l5.8 10.2h-11.6z",
 )
+_SWATCH = "M{x} {y}m-6-3h12v6h-12z"
 _FAMILIES = {"fp32": "FP32", "half": "BF16, FP16", "int8": "INT8", "mixed": "INT8 in part", "weights": "INT8 weights"}
 
 
@@ -56,7 +57,7 @@ def scatter_svg(plot: Plot, width: int = 720, height: int = 420, standalone: boo
     frame = _frame(plot, float(width), float(height))
     legend, below = _legend(frame)
     parts = (*_grid(frame), *_budget(frame), *_paths(frame), *_marks(frame), *_texts(frame), *legend)
-    head = f'<svg viewBox="0 0 {width} {height + below:.0f}" role="img" aria-label="{escape(_told(plot))}"'
+    head = f'<svg viewBox="0 0 {width} {height + below:.0f}" role="img" aria-label="{_clean(_told(plot))}"'
     if not standalone:
         return f'{head} class="scatter">{"".join(parts)}</svg>'
     space = ' xmlns="http://www.w3.org/2000/svg"'
@@ -100,8 +101,8 @@ def _grid(frame: _Frame) -> Iterable[str]:
     yield f'<path class="axis" d="M{box.left:.1f} {box.bottom:.1f}H{box.right:.1f}"/>'
     if plot.baseline:
         yield f'<path class="grid" d="M{frame.x.place(1.0):.1f} {box.top:.1f}V{box.bottom:.1f}"/>'
-    yield f'<text class="title" x="4" y="12">{escape(plot.y_title)}</text>'
-    yield f'<text class="title end" x="{box.right:.1f}" y="{box.bottom + 34:.1f}">{escape(_x_title(plot))}</text>'
+    yield f'<text class="title" x="4" y="12">{_clean(plot.y_title)}</text>'
+    yield f'<text class="title end" x="{box.right:.1f}" y="{box.bottom + 34:.1f}">{_clean(_x_title(plot))}</text>'
 
 
 def _x_title(plot: Plot) -> str:
@@ -140,7 +141,7 @@ def _marks(frame: _Frame) -> Iterable[str]:
     for point in sorted(frame.plot.points, key=lambda one: one.chosen):
         x, y = frame.at(point)
         shape = frame.shapes[point.runtime].format(x=f"{x:.1f}", y=f"{y:.1f}")
-        ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="10"/>' if point.chosen else ""
+        ring = f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="{_RING:g}"/>' if point.chosen else ""
         look = f"{point.family} {'passed' if point.passed else 'refused'}"
         yield f'<g><title>{_clean(_tip(point, frame.plot))}</title>{ring}<path class="{look}" d="{shape}"/></g>'
 
@@ -153,12 +154,11 @@ def _tip(point: Point, plot: Plot) -> str:
 
 def _texts(frame: _Frame) -> Iterable[str]:
     """Names of the few that matter, and how much each attempt kept."""
-    taken = [around(*frame.at(point), _RADIUS + 1) for point in frame.plot.points]
-    if frame.plot.limit is not None:
-        taken.append(_budget_box(frame))
+    points = [around(*frame.at(point), _drawn(point) + 1) for point in frame.plot.points]
+    taken = [_budget_box(frame)] if frame.plot.limit is not None else []
     # A name may stand in the margin on the right and above, but never over the axes.
     room = frame.box._replace(top=16.0, right=frame.width - 2)
-    for label in placed(_wishes(frame), taken, room):
+    for label in placed(_wishes(frame), points, taken, room):
         yield _text(label)
 
 
@@ -167,13 +167,19 @@ def _wishes(frame: _Frame) -> list[Wish]:
     attempts = {name: text for path in plot.paths for name, text in zip(path.names[1:], path.labels[1:], strict=True)}
     steps = [Wish(*frame.at(point), (attempts[point.name],), "step")
              for point in plot.points if point.name in attempts and not point.chosen]  # fmt: skip
-    notable = [point for point in _notable(plot, 5 if frame.width > 500 else 3)
-               if point.chosen or point.name not in attempts]  # fmt: skip
-    named = [Wish(*frame.at(point), wrapped(point.name, letters), "best" if point.chosen else "") for point in notable]
+    notable = [point for point in _notable(plot) if point.chosen or point.name not in attempts]
+    notable = notable[: 6 if frame.width > 500 else 4]
+    named = [Wish(*frame.at(point), wrapped(point.name, letters), "best" if point.chosen else "", _drawn(point))
+             for point in notable]  # fmt: skip
     return [*named[:1], *steps, *named[1:]]
 
 
-def _notable(plot: Plot, count: int) -> list[Point]:
+def _drawn(point: Point) -> float:
+    """The radius of what is drawn at a point."""
+    return _RING if point.chosen else _RADIUS
+
+
+def _notable(plot: Plot) -> list[Point]:
     """The chosen one, the baseline, where each search began, and the fastest on the edge of what is possible."""
     begun = {path.names[0] for path in plot.paths}
     sign = -1.0 if plot.baseline else 1.0
@@ -181,7 +187,7 @@ def _notable(plot: Plot, count: int) -> list[Point]:
     ranked = sorted(edge, key=lambda point: (not point.passed, sign * point.x))
     first = [point for point in plot.points if point.chosen]
     second = [point for point in plot.points if point.name == plot.baseline or point.name in begun]
-    return list(dict.fromkeys([*first, *second, *ranked]))[:count]
+    return list(dict.fromkeys([*first, *second, *ranked]))
 
 
 def _beats(one: Point, other: Point, plot: Plot) -> bool:
@@ -213,11 +219,11 @@ def _legend(frame: _Frame) -> tuple[list[str], float]:
     """Its marks and texts in rows below the plot, and the height they take."""
     parts, x, y = [], _LEFT, frame.height + 8
     for mark, text in _entries(frame):
-        wide = 22 + text_width(text)
+        wide = 28 + text_width(text)
         if x > _LEFT and x + wide > frame.width - 4:
             x, y = _LEFT, y + 20
         parts.append(mark.format(x=f"{x:.1f}", y=f"{y:.1f}"))
-        parts.append(f'<text class="tick" x="{x + 11:.1f}" y="{y + 4:.1f}">{escape(text)}</text>')
+        parts.append(f'<text class="tick" x="{x + 11:.1f}" y="{y + 4:.1f}">{_clean(text)}</text>')
         x += wide
     return parts, y + 14 - frame.height
 
@@ -227,11 +233,11 @@ def _entries(frame: _Frame) -> Iterable[tuple[str, str]]:
     points = frame.plot.points
     for name, text in _FAMILIES.items():
         if any(point.family == name for point in points):
-            yield f'<path class="{name} passed" d="{_SHAPES[0]}"/>', text
+            yield f'<path class="{name} passed" d="{_SWATCH}"/>', text
     if len(frame.shapes) > 1:
         yield from ((f'<path class="plain" d="{shape}"/>', name) for name, shape in frame.shapes.items())
     if any(not point.passed for point in points):
-        yield f'<path class="plain refused" d="{_SHAPES[0]}"/>', "refused by the gate"
+        yield f'<path class="plain refused" d="{_SWATCH}"/>', "refused by the gate"
     if any(point.chosen for point in points):
         yield '<circle class="ring" cx="{x}" cy="{y}" r="7"/>', "chosen"
 

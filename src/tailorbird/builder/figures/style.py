@@ -40,7 +40,7 @@ _PLOT = f"""
 .scatter .title {{ font-weight: 600 }} .scatter .end {{ text-anchor: end }} .scatter .middle {{ text-anchor: middle }}
 .scatter .budget {{ stroke: var(--bad); stroke-dasharray: 6 4; fill: none }}
 .scatter .budget-text {{ fill: var(--bad) }}
-.scatter .search {{ stroke: var(--mixed); fill: none; stroke-width: 1.2; opacity: .6 }}
+.scatter .search {{ stroke: var(--mixed); fill: none; stroke-width: 1.2; opacity: .8 }}
 .scatter .plain {{ fill: var(--soft); stroke: var(--soft) }}
 {_MARKS}.scatter .refused {{ fill: var(--page) }}
 .scatter .ring {{ fill: none; stroke: var(--win); stroke-width: 2.2 }}
@@ -58,14 +58,14 @@ PAGE_STYLE = f"""
 body {{ margin: 0 auto; max-width: 80rem; padding: 2rem 1.2rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif }}
 h1 {{ font-size: 1.6rem; margin: 0; overflow-wrap: anywhere }} h2 {{ font-size: 1.1rem; margin: 2.2rem 0 .6rem }}
-h3 {{ font-size: .95rem; margin: 0 0 .3rem }}
+h3 {{ font-size: .95rem; margin: .8rem 0 .3rem }}
 .lead {{ color: var(--soft); margin: .3rem 0 0 }} .won {{ color: var(--win) }} .lost {{ color: var(--bad) }}
 .scroll {{ overflow-x: auto }} table {{ border-collapse: collapse; width: 100%; font-size: .9rem }}
-th, td {{ text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }}
+th, td {{ text-align: left; padding: .35rem .5rem; border-bottom: 1px solid var(--line); vertical-align: top }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 td.name {{ white-space: nowrap; font-family: ui-monospace, monospace; font-size: .85rem }}
 td.w {{ white-space: nowrap }}
-td.why {{ min-width: 14rem }} .track {{ width: 7rem; height: .7rem; margin-top: .4rem; background: var(--panel) }}
+td.why {{ min-width: 13rem }} .track {{ width: 5rem; height: .7rem; margin-top: .4rem; background: var(--panel) }}
 .fill {{ height: 100%; background: var(--bar) }} .chosen .fill {{ background: var(--win) }}
 .refused td.v, .failed td.v {{ color: var(--bad) }} .early td {{ color: var(--soft) }}
 .chosen td {{ font-weight: 600 }} code {{ background: var(--panel); padding: .1rem .3rem; overflow-wrap: anywhere }}
@@ -73,7 +73,7 @@ details {{ margin: .6rem 0 0; font-size: .9rem }} summary {{ cursor: pointer; co
 ul {{ margin: .3rem 0 0; padding-left: 1.2rem; font-size: .9rem }}
 .beside {{ display: grid; grid-template-columns: minmax(0, 8fr) minmax(0, 5fr); gap: 2rem; align-items: start }}
 .alone {{ max-width: 54rem }} .narrow {{ display: none }}
-.bars {{ display: grid; grid-template-columns: minmax(0, 1fr) 6rem auto; gap: .25rem .6rem; font-size: .85rem;
+.bars {{ display: grid; grid-template-columns: minmax(0, 1fr) 5rem auto; gap: .25rem .6rem; font-size: .85rem;
   align-items: center; margin: .5rem 0 1.2rem }}
 .bars .track {{ width: 100%; margin: 0 }} .bars .fill {{ background: var(--int8) }}
 .bars .unit {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
@@ -81,6 +81,7 @@ ul {{ margin: .3rem 0 0; padding-left: 1.2rem; font-size: .9rem }}
 @media (max-width: 60rem) {{ .beside {{ grid-template-columns: minmax(0, 1fr) }} }}
 @media (max-width: 40rem) {{ body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
   .wordy td.name {{ white-space: normal; min-width: 9rem }} .minor {{ display: none }}
+  .bars {{ grid-template-columns: minmax(0, 1fr) auto }} .bars .unit {{ grid-column: 1 / -1; margin-top: .3rem }}
   td, th {{ padding: .3rem .4rem }} }}
 {_PLOT}"""
 """For the page, which follows the reader's choice of light or dark."""

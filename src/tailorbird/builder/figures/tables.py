@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from tailorbird.builder.figures import gains
-from tailorbird.builder.search.objective import Goal
+from tailorbird.builder.gate.fidelity import NOT_JUDGED
 from tailorbird.domain.budget import METRIC, Check, GateReport
 from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
@@ -24,33 +25,34 @@ def candidates_table(outcomes: Sequence[Outcome], goal: Goal = gains.LATENCY) ->
 
 
 def _tried(outcomes: Sequence[Outcome], goal: Goal) -> str:
-    slowest = max((gains.cost(outcome, goal) or 0.0 for outcome in outcomes), default=0.0) or 1.0
+    slowest = max((outcome.cost(goal) or 0.0 for outcome in outcomes), default=0.0) or 1.0
     rated = gains.has_rates(outcomes, goal)
-    scored = any(outcome.gate and outcome.gate.score for outcome in outcomes)
-    rows = "".join(_candidate(outcome, slowest, goal, rated, scored) for outcome in outcomes)
+    metric = gains.metric_of(outcomes)
+    rows = "".join(_candidate(outcome, slowest, goal, rated, bool(metric)) for outcome in outcomes)
     head = (
-        '<tr><th>candidate<th>verdict<th class="n">median ms'
+        '<tr><th>candidate<th>verdict<th class="n">'
+        + gains.time_title(goal)
         + ('<th class="n">rows/s' if rated else "")
         + '<th class="n minor">spread<th class="minor">'
         + ("time a row" if goal.is_throughput else "latency")
         + '<th class="n">SNR dB'
-        + ('<th class="n">score' if scored else "")
+        + (f'<th class="n">{escape(metric)}' if metric else "")
         + "<th>why</tr>"
     )
     return f'<div class="scroll"><table class="wordy">{head}{rows}</table></div>'
 
 
 def _candidate(outcome: Outcome, slowest: float, goal: Goal, rated: bool, scored: bool) -> str:
-    row, cost = gains.deciding_row(outcome, goal), gains.cost(outcome, goal)
+    row, cost = outcome.deciding_row(goal), outcome.cost(goal)
     share = f'<div class="track"><div class="fill" style="width:{100 * (cost or 0.0) / slowest:.1f}%"></div></div>'
     snr = outcome.gate.worst("snr_db") if outcome.gate else None
     rate = gains.shown_rate(outcome, goal)
     cells = (
-        f'<td class="n">{ms(row.latency.median) if row else ""}',
+        f'<td class="n">{gains.time_of(row, goal) if row else ""}',
         f'<td class="n">{"" if rate is None else number(rate)}' if rated else "",
         f'<td class="n minor">{f"±{row.latency.spread:.2g}" if row else ""}<td class="minor">{share if row else ""}',
         f'<td class="n">{"" if snr is None else f"{snr:.0f}"}',
-        f'<td class="n">{escape(outcome.gate.score if outcome.gate else "")}' if scored else "",
+        f'<td class="n">{escape(gains.score_of(outcome))}' if scored else "",
     )
     return (
         f'<tr class="{_KINDS.get(outcome.status, "failed")}"><td class="name">{escape(outcome.candidate.name)}'
@@ -83,7 +85,7 @@ def latency_table(rows: Sequence[LatencyRow]) -> str:
 def _latency(row: LatencyRow, several: bool, rated: bool) -> str:
     found = row.latency
     cells = [str(row.rows), *([str(row.instances)] if several else ()),
-             *map(ms, (found.min, found.median, found.p90, found.p99)), str(found.runs),
+             *map(gains.ms, (found.min, found.median, found.p90, found.p99)), str(found.runs),
              *([number(gains.rate(row))] if rated else ())]  # fmt: skip
     numbers = "".join(f'<td class="n">{cell}' for cell in cells)
     return f'<tr><td>{escape(row.edge)}<td class="name">{escape(format_shapes(row.shapes))}{numbers}</tr>'
@@ -105,8 +107,8 @@ def gate_table(gate: GateReport, executed: dict[str, int]) -> str:
 
 def _room(check: Check) -> tuple[bool, float]:
     """How far a check is from its limit: the one to show for its rule has least."""
-    numbers = isinstance(check.measured, float) and isinstance(check.limit, float)
-    return check.passed, float(check.measured) - float(check.limit) if numbers else 0.0
+    limit = check.limit if isinstance(check.limit, float) else 0.0  # a number that is only noted: the least of them
+    return check.passed, check.measured - limit if isinstance(check.measured, float) else 0.0
 
 
 def _checks(counted: Iterable[tuple[Check, int]]) -> str:
@@ -129,13 +131,12 @@ def _check(check: Check, count: str, scored: bool) -> str:
     return (
         f'<tr><td>{escape(check.rule)}{count}<td>{escape(check.where)}<td class="n">{_value(check.measured)}'
         + (f'<td class="n">{reference}' if scored else "")
-        + f'<td class="n">{_value(check.limit)}<td>{"held" if check.passed else "broken"}</tr>'
+        + f'<td class="n">{_value(check.limit)}<td>{_verdict(check)}</tr>'
     )
 
 
-def ms(value: float | None) -> str:
-    """Milliseconds with three significant digits, or nothing."""
-    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+def _verdict(check: Check) -> str:
+    return "noted" if check.limit == NOT_JUDGED else "held" if check.passed else "broken"
 
 
 def number(value: float) -> str:

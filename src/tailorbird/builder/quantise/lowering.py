@@ -105,6 +105,8 @@ class Lowering:
             return self._derived(quantisation, known)
         key = self._key(quantisation, known)
         cached = self._cache.get("quantised", key) is not None
+        if not cached:
+            self._log.write("quantising", method=" ".join(quantisation.words))
         place = self._cache.make("quantised", key, lambda folder: self._quantise(quantisation, known, "", folder))
         found = _record(place)
         self._log.write("quantised", method=" ".join(quantisation.words), units=len(found.units), cached=cached,

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from tailorbird.builder.quantise.methods import QuantiseArgs, Quantised
-from tailorbird.builder.quantise.nncf_package import calibration_set, load_nncf, nncf_border, settings
+from tailorbird.builder.quantise.nncf_package import calibration_set, load_nncf, nncf_border, notes, settings
 from tailorbird.builder.quantise.nncf_transformer import is_transformer
 from tailorbird.builder.quantise.openvino_graph import MODEL, promise_of, read, read_onnx, units_of, write
 from tailorbird.builder.quantise.openvino_mixed import keep
@@ -33,7 +33,7 @@ def quantise(args: QuantiseArgs) -> Quantised:
     transformer = is_transformer(proto)
     del proto
     graph = _mixed(args, before) if args.quantisation.kept else _whole(args, before, transformer)
-    return Quantised(write(graph, Path(args.folder)), units_of(graph), _notes(transformer))
+    return Quantised(write(graph, Path(args.folder)), units_of(graph), notes(transformer))
 
 
 def _whole(args: QuantiseArgs, before: Any, transformer: bool) -> Any:
@@ -50,7 +50,3 @@ def _mixed(args: QuantiseArgs, before: Any) -> Any:
     keep(graph, before, args.quantisation.kept)
     promise.check(promise_of(graph))
     return graph
-
-
-def _notes(transformer: bool) -> tuple[str, ...]:
-    return ("quantised as a transformer",) if transformer else ()

@@ -90,6 +90,13 @@ def settings(args: QuantiseArgs, transformer: bool) -> dict[str, Any]:
     }
 
 
+def notes(transformer: bool) -> tuple[str, ...]:
+    """What the methods decided by themselves, in words."""
+    kind = ("as a transformer: normalisation and sums stay in float",) if transformer else ()
+    bits = ("weights in 7 bits: without VNNI this CPU saturates 8-bit products",) if seven_bits() else ()
+    return (*kind, *bits)
+
+
 class Promise(msgspec.Struct, frozen=True):
     """What quantising must leave as it is."""
 
@@ -106,5 +113,5 @@ class Promise(msgspec.Struct, frozen=True):
         broken = sorted(got.broken - self.broken)
         if broken:
             raise StepError(f"quantising made '{broken[0]}' NaN or infinite", got=f"{len(broken)} such constants",
-                            expected="finite values, as in the source",
-                            hint="look for NaN or infinite values in the calibration data, or use another method")  # fmt: skip
+                            expected="finite ones, as in the source",
+                            hint="look for NaN or infinite values in the calibration data")  # fmt: skip

@@ -13,7 +13,15 @@ from pathlib import Path
 import onnx
 
 from tailorbird.builder.quantise.methods import QuantiseArgs, Quantised
-from tailorbird.builder.quantise.onnx_graph import border, onnxruntime, own_constants, prepared, publish, seven_bits
+from tailorbird.builder.quantise.onnx_graph import (
+    border,
+    onnxruntime,
+    own_constants,
+    prepared,
+    publish,
+    seven_bits,
+    seven_bits_note,
+)
 from tailorbird.builder.quantise.onnx_islands import Islands
 from tailorbird.domain.errors import TailorbirdError
 
@@ -36,7 +44,7 @@ def quantise(args: QuantiseArgs) -> Quantised:
         if islands.units:
             model = _quantised(model, islands)
         publish(model, source, Path(args.folder))
-    return Quantised("model.onnx", islands.units)
+    return Quantised("model.onnx", islands.units, seven_bits_note())
 
 
 def _quantised(model: onnx.ModelProto, islands: Islands) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -49,31 +49,27 @@ class Islands:
     ) -> None:
         self._weights = constants(model)
         self._flows = flows
-        self._barred = captured(model) | set(barred)
+        self._barred = set(barred) | _passed_on(model)
         self._types = _element_types(model)
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in model.graph.node:
             for name in node.input:
                 self._readers[name].append(node)
+        self._float = captured(model) | {value.name for value in model.graph.output if value.name in self._readers}
         left = set(kept)
-        self._heavy = [node for node in model.graph.node if node.op_type in heavy and self._fits(node)]
+        self._heavy = [node for node in model.graph.node if _is_standard(node, heavy) and self._fits(node)]
         self._check_known(left)
         self._heavy = [node for node in self._heavy if node.name not in left]
         self._between = self._led_on(self._fed(model))
 
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """The heavy nodes, in topological order."""
-        return tuple(Unit(node.name, node.op_type, self._weight_elements(node)) for node in self._heavy)
-
-    @property
-    def nodes(self) -> list[onnx.NodeProto]:
+        self.nodes = [*self._heavy, *self._between]
         """All nodes to quantise."""
-        return [*self._heavy, *self._between]
-
-    @property
-    def values(self) -> list[str]:
+        self.units = tuple(Unit(node.name, node.op_type, self._weight_elements(node)) for node in self._heavy)
+        """The heavy ones, in topological order."""
+        self.values = self._active()
         """Values whose range must be known: what goes in, and what comes out quantised, constants apart."""
+
+    def _active(self) -> list[str]:
         float_out = {node.name for node in self._heavy if node.op_type not in self._flows}
         named = {name: None for node in self.nodes for name in node.input}
         named |= {name: None for node in self.nodes if node.name not in float_out for name in node.output}
@@ -89,9 +85,15 @@ class Islands:
         weight = self._weights.get(node.input[1])
         if weight is None or weight.data_type != TensorProto.FLOAT or node.input[0] in self._weights:
             return False
-        touched = {*node.input, *node.output}
         biases = [self._weights.get(name) for name in node.input[2:] if name]
-        return not touched & self._barred and None not in biases and _SHAPED[node.op_type](node, weight, *biases)
+        return self._is_free(node) and None not in biases and _SHAPED[node.op_type](node, weight, *biases)
+
+    def _is_free(self, node: onnx.NodeProto) -> bool:
+        """Whether its values can be quantised: sub-graphs, and callers who see an inner value, must find it in float.
+
+        The quantiser would give them a value after the Relu that it dropped, or none.
+        """
+        return not self._barred & {*node.input, *node.output} and not self._float & set(node.output)
 
     def _fed(self, model: onnx.ModelProto) -> list[onnx.NodeProto]:
         """Nodes between that get quantised values only."""
@@ -101,7 +103,7 @@ class Islands:
         for node in model.graph.node:
             if node.name in heavy and node.op_type in self._flows:
                 quantised |= set(node.output)
-            elif node.op_type in BETWEEN and self._is_fed(node, quantised):
+            elif _is_standard(node, BETWEEN) and self._is_fed(node, quantised):
                 quantised |= set(node.output)
                 fed.append(node)
         return fed
@@ -110,9 +112,8 @@ class Islands:
         floats = [name for name in node.input if name and self._types.get(name) == TensorProto.FLOAT]
         data = floats if node.op_type in _SEVERAL else floats[:1]
         flowing = [name for name in data if name not in self._weights]
-        touched = {*node.input, *node.output}
         keeps_zero = node.op_type != "Clip" or self._clips_around_zero(node)
-        return bool(flowing) and set(flowing) <= quantised and not touched & self._barred and keeps_zero
+        return bool(flowing) and set(flowing) <= quantised and self._is_free(node) and keeps_zero
 
     def _clips_around_zero(self, node: onnx.NodeProto) -> bool:
         """The quantiser drops a Clip and lets the range clip; but every range is widened to hold 0."""
@@ -139,6 +140,11 @@ class Islands:
 
 
 _SEVERAL = ("Add", "Mul", "Concat")
+"""Operators whose every input is data."""
+
+
+def _is_standard(node: onnx.NodeProto, operators: Container[str]) -> bool:
+    return node.op_type in operators and node.domain in ("", "ai.onnx")
 
 
 def _is_plain_gemm(node: onnx.NodeProto, weight: onnx.TensorProto, bias: onnx.TensorProto | None = None) -> bool:
@@ -154,6 +160,11 @@ _SHAPED: dict[str, Callable[..., bool]] = {
     "MatMul": lambda _node, weight: len(weight.dims) == 2,
     "Gemm": _is_plain_gemm,
 }
+
+
+def _passed_on(model: onnx.ModelProto) -> set[str]:
+    """Inputs that are outputs too: the quantiser would define them twice."""
+    return {value.name for value in model.graph.input} & {value.name for value in model.graph.output}
 
 
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:

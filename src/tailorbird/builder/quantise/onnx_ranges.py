@@ -71,7 +71,8 @@ def find(
         threads: of the runtime.
 
     Returns:
-        Finite ranges; a value that was NaN or infinite somewhere is left out.
+        Finite ranges: an input's are its extremes, because white paper is no outlier; a value that was NaN or
+        infinite somewhere is left out.
 
     Raises:
         TailorbirdError: there are no samples.
@@ -82,10 +83,10 @@ def find(
     with border():
         extremes = _extremes(model, values, samples, scratch, threads)
         if method is not Ranges.MINMAX:
-            histograms = _histograms(model, extremes, samples, scratch, threads)
+            inner = {name: span for name, span in extremes.items() if name not in _inputs(model)}
+            histograms = _histograms(model, inner, samples, scratch, threads)
             narrow = _by_percentile if method is Ranges.PERCENTILE else _by_entropy
-            extremes = {name: narrow(counts, *_span(extremes[name]), extremes[name])
-                        for name, counts in histograms.items()}  # fmt: skip
+            extremes |= {name: narrow(counts, *_span(inner[name]), inner[name]) for name, counts in histograms.items()}
     return Found(method, extremes, len(samples))
 
 
@@ -122,20 +123,20 @@ def _histograms(
     """Counts in equal bins over the span of each value; one sample's activations are held at a time."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    given = {value.name for value in model.graph.input}
     declared = {value.name for value in model.graph.output}
-    asked = [name for name in extremes if name not in given]
     probe.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in asked if name not in declared
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in extremes if name not in declared
     )
     counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
     session = _session(probe, scratch, threads)
-    for inputs in _feeds(samples):
-        seen = dict(zip(asked, session.run(asked, inputs), strict=True)) if asked else {}
-        for name in extremes:
-            array = inputs[name] if name in given else seen.pop(name)
+    for inputs in _feeds(samples if extremes else ()):
+        for name, array in zip(extremes, session.run(list(extremes), inputs), strict=True):
             counts[name] += np.histogram(array, _BINS, _span(extremes[name]))[0]
     return counts
+
+
+def _inputs(model: onnx.ModelProto) -> set[str]:
+    return {value.name for value in model.graph.input}
 
 
 def _span(extremes: Range) -> Range:
@@ -157,9 +158,15 @@ def _by_entropy(counts: Array, low: float, high: float, extremes: Range) -> Rang
     """The cut whose quantised distribution is nearest to the true one in Kullback-Leibler divergence.
 
     After S. Migacz, "8-bit inference with TensorRT" (GTC 2017), with bins merged into 256 levels instead of 128
-    because activations are UINT8.
+    because activations are UINT8. As in NVIDIA's pytorch-quantization, the bin of exact zeros counts like its
+    neighbour: what a Relu made 0 is no reason to cut. Too few values show no distribution and are not cut.
     """
-    _, keep = min((_divergence(counts, *ends), ends) for ends in _cuts(low, high))
+    if counts.sum() < 16 * _BINS:
+        return extremes
+    zero = 0 if low == 0 else _BINS - 1 if high == 0 else _BINS // 2
+    smooth = counts.copy()
+    smooth[zero] = counts[zero - 1 if zero else 1]
+    _, keep = min((_divergence(smooth, *ends), ends) for ends in _cuts(low, high))
     edges = np.linspace(low, high, _BINS + 1)
     return max(float(edges[keep[0]]), extremes[0]), min(float(edges[keep[1]]), extremes[1])
 

@@ -22,6 +22,7 @@ from tailorbird.builder.quantise.onnx_graph import (
     prepared,
     publish,
     seven_bits,
+    seven_bits_note,
 )
 from tailorbird.builder.quantise.onnx_islands import HEAVY, Islands
 from tailorbird.domain.errors import TailorbirdError
@@ -66,8 +67,7 @@ def _ranges(args: QuantiseArgs, model: onnx.ModelProto, whole: Islands, scratch:
 
 
 def _notes(blind: list[str]) -> tuple[str, ...]:
-    bits = ("weights in 7 bits: without VNNI this CPU saturates 8-bit products",) if seven_bits() else ()
-    return (*bits, *(f"'{name}' stays in float: it has no finite range" for name in blind))
+    return (*seven_bits_note(), *(f"'{name}' stays in float: it has no finite range" for name in blind))
 
 
 def _quantised(model: onnx.ModelProto, islands: Islands, found: onnx_ranges.Found, method: str) -> onnx.ModelProto:

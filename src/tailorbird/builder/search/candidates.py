@@ -11,8 +11,9 @@ from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import usable_cores
 from tailorbird.builder.quantise.methods import Method, is_here, method
 from tailorbird.domain.candidate import Candidate, ShapeMode
-from tailorbird.domain.config import BuildConfig, Objective
+from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import BackendUnavailable, UsageError, nearest
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.quantisation import Quantisation, Ranges
@@ -130,14 +131,21 @@ def _is_plain(candidate: Candidate) -> bool:
 def _ordered(found: Sequence[Candidate], able: Sequence[Capabilities]) -> tuple[Candidate, ...]:
     """The baseline, then by promise, so that whatever is stopped early is stopped against a strong rival."""
     baseline = baseline_of(found, able)
-    return tuple(sorted(found, key=lambda candidate: (candidate.name != baseline, _promise(candidate))))
+    favourites = {one.target: one.quantised[0] for one in able if one.quantised}
+    return tuple(sorted(found, key=lambda one: (one.name != baseline, _promise(one, favourites.get(one.target, "")))))
 
 
-def _promise(candidate: Candidate) -> tuple[int, int, int, bool, str]:
-    """More threads, lower precision, static shapes first: the sooner a fast one is known, the more is stopped early."""
+def _promise(candidate: Candidate, favourite: str) -> tuple[int, int, int, int, bool, str]:
+    """More threads, bolder precision, static shapes first: the sooner a fast one is known, the more is stopped early.
+
+    A backend's favourite way to INT8 comes before float, and the others after it: a float engine is made in seconds,
+    a calibrated one in minutes when the model is large, and time is bounded.
+    """
+    quantised = candidate.quantisation
+    tier = 1 if quantised is None else 0 if quantised.method == favourite else 2
+    rest = quantised.rest.rank if quantised else 0
     static = candidate.shape_mode is ShapeMode.STATIC
-    rest = candidate.quantisation.rest.rank if candidate.quantisation else 0
-    return (-candidate.threads, -candidate.precision.rank, -rest, not static, candidate.target.runtime)
+    return (-candidate.threads, tier, -candidate.precision.rank, -rest, not static, candidate.target.runtime)
 
 
 def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:

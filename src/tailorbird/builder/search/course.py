@@ -11,9 +11,9 @@ from tailorbird.builder.cases.places import Place
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.quantise.lowering import Lowering
 from tailorbird.builder.search import steps
-from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.signature import Signature
 
 STEPS = "tailorbird.builder.search.steps"
@@ -39,7 +39,12 @@ class Course:
     @property
     def goal(self) -> Goal:
         """What fastest means."""
-        return Goal(self.config.objective, self.config.slo_ms)
+        return self.config.goal
+
+    @property
+    def racing_place(self) -> Place:
+        """Where candidates are first looked at: opt, or for throughput the largest batch."""
+        return max(self.places, key=lambda place: place.rows) if self.goal.is_throughput else self.places[0]
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -48,8 +53,8 @@ class Course:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time budget allows no further candidate."""
-        return 0 < self.config.time_budget < self.log.seconds
+        """Whether the time budget allows no further candidate; a quarter of it is kept for the finals."""
+        return 0 < 0.75 * self.config.time_budget < self.log.seconds
 
     def engine(self, candidate: Candidate) -> Path:
         """The directory of a candidate's engine."""

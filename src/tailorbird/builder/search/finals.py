@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.search import choose, standings, steps
 from tailorbird.builder.search.course import STEPS, Course
-from tailorbird.builder.search.objective import median
+from tailorbird.builder.search.measure import median
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.outcome import Outcome
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 
 import msgspec
 
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.search import choose, standings, steps
 from tailorbird.builder.search.course import STEPS, Course
-from tailorbird.builder.search.objective import median, row_of
+from tailorbird.builder.search.measure import row_of
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.outcome import Outcome, Status
@@ -61,7 +60,7 @@ class Heats:
         candidate, course = args.candidate, self._course
         graph = course.lowering.graph(candidate.quantisation)
         built = worker.call(f"{STEPS}:compile_engine", msgspec.structs.replace(args, model=str(graph)), steps.Compiled)
-        place = course.goal.racing_places(course.places)[0]
+        place = course.racing_place
         look = worker.call(f"{STEPS}:first_look", msgspec.structs.replace(args, edge=place.edge), steps.Samples)
         row = row_of(place, candidate.instances, look.milliseconds)
         return Outcome(candidate, Status.SLOWER, "", (row,),
@@ -84,8 +83,3 @@ class Heats:
     def _behind(self, outcome: Outcome) -> str:
         assert self.best is not None
         return f"{self._least(outcome) / self.best:.2f}x the best at a first look, cannot win; not gated"
-
-
-def medians(turns: Sequence[Sequence[float]]) -> list[float]:
-    """The median of every turn."""
-    return [median(turn) for turn in turns]

@@ -10,7 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
+import numpy as np
+
+from tailorbird.builder.cases.places import Place
 from tailorbird.domain.dtype import Array
+from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.signature import Tensors
 
 Run = Callable[[Tensors], dict[str, Array]]
@@ -71,3 +75,13 @@ def measure(runs: Sequence[Run], inputs: Sequence[Tensors], seconds: float = ROW
     """About ``seconds`` of runs after warm-up, between 5 and 400 of them for each instance."""
     pace = warm_up(runs, inputs)
     return together(runs, inputs, max(LEAST_RUNS, min(MOST_RUNS, int(seconds * 1e3 / max(pace, 1e-3)))))
+
+
+def row_of(place: Place, instances: int, milliseconds: Sequence[float]) -> LatencyRow:
+    """One row of the latency table."""
+    return LatencyRow(place.edge, place.shapes, place.rows, instances, Latency.of(milliseconds))
+
+
+def median(samples: Sequence[float]) -> float:
+    """The median as a plain number."""
+    return float(np.median(samples))

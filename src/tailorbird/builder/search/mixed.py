@@ -87,9 +87,11 @@ class Mixed:
         lowering, quantised = self._course.lowering, candidate.quantisation
         assert quantised is not None
         units = lowering.units(quantised)
+        groups, every, found = list(groups_of(units)), {unit.name for unit in units}, []
         with self._course.worker("sensitivity") as worker:
-            found = [(names, self._noise(worker, candidate, {unit.name for unit in units} - set(names)))
-                     for names in groups_of(units)]  # fmt: skip
+            for number, names in enumerate(groups, 1):
+                self._course.log.write("probing", candidate=candidate.name, number=number, of=len(groups))
+                found.append((names, self._noise(worker, candidate, every - set(names))))
         ranked = sorted(found, key=lambda one: -max(one[1].outputs.values()))
         self._course.log.write("sensitivity", candidate=candidate.name,
                                groups=[{"units": len(names), "first": names[0], "noise": noise.outputs}

@@ -34,6 +34,7 @@ class Race:
             candidates: in the order to try them.
             baseline: name of the one that speed-ups are told against: always measured in the last round.
         """
+        self._score_source(candidates[:1])
         for candidate in candidates:
             self._enter(candidate, keep=candidate.name == baseline)
         mixed = Mixed(self._course, self._heats)
@@ -41,6 +42,13 @@ class Race:
             self._outcomes[outcome.candidate.name] = outcome
         settled = Finals(self._course, baseline).decide(self._outcomes)
         return sorted(map(self._tabled, settled.values()), key=standings.order)
+
+    def _score_source(self, candidates: Sequence[Candidate]) -> None:
+        """Labels that even the source cannot be scored on end the build here, before anything long."""
+        for candidate in candidates if self._course.metric else ():
+            with self._course.worker("score") as worker:
+                found = worker.call(f"{STEPS}:score_source", self._course.args(candidate), steps.Scores)
+            self._course.log.write("scored", metric=self._course.metric, scores=found.scores)
 
     def _enter(self, candidate: Candidate, keep: bool) -> None:
         reason = self._reason_not_to_try(candidate)

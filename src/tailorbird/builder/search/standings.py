@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tailorbird.builder.search.choose import Choice
-from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
 from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 
 Turns = Mapping[str, Sequence[Sequence[float]]]

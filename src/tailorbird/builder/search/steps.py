@@ -17,13 +17,15 @@ import numpy as np
 from tailorbird.backends import registry
 from tailorbird.backends.base import Session
 from tailorbird.builder.cases.data import load_set
-from tailorbird.builder.gate.judge import Case, Trial, judge
-from tailorbird.builder.search.measure import Run, look, measure, take_turn
-from tailorbird.builder.search.objective import row_of
+from tailorbird.builder.gate.judge import Case, Trial, judge, reference_scores
+from tailorbird.builder.search.measure import Run, look, measure, row_of, take_turn
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.signature import Signature, Tensors
+
+TIMED_SETS = 8
+"""Sets of inputs that runs are timed on, in rotation."""
 
 
 class StepArgs(msgspec.Struct, frozen=True):
@@ -52,6 +54,12 @@ class Samples(msgspec.Struct, frozen=True):
     """Milliseconds of single runs at one place."""
 
     milliseconds: tuple[float, ...]
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """A metric's score by place."""
+
+    scores: dict[str, float]
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -83,10 +91,15 @@ def first_look(args: StepArgs) -> Samples:
     return Samples(tuple(look(_runs(args), _inputs_at(args, args.edge))))
 
 
+def score_source(args: StepArgs) -> Scores:
+    """The source's own score at every place; raises when its FP32 outputs cannot be scored at all."""
+    return Scores(reference_scores(args.metric, (_trial(case) for case in args.cases), _min_rows(args)))
+
+
 def gate_engine(args: StepArgs) -> Judged:
     """Run every check of the gate on this very engine."""
     session = _session(args)
-    trials = [_trial(case) for case in args.cases]
+    trials = (_trial(case) for case in args.cases)  # one at a time: labelled data is large
     executed = session.executed_precision()
     report = judge(
         session.run, trials, args.budget, args.candidate.precision, executed, _min_rows(args), metric=args.metric
@@ -129,7 +142,7 @@ def _opened(_: int, engine: str, candidate: bytes, signature: bytes) -> Session:
 
 
 def _inputs_at(args: StepArgs, edge: str) -> list[Tensors]:
-    return [_loaded(case.inputs) for case in args.cases if case.place.edge == edge]
+    return [_loaded(case.inputs) for case in args.cases if case.place.edge == edge][:TIMED_SETS]
 
 
 @cache

@@ -51,6 +51,13 @@ def test_half_calibrates_up_to_a_limit_and_the_rest_is_held_out(count: int, cali
     assert found.notes == (f"{calibration} rows to calibrate on, {count - calibration} held out for the gate (seed 0)",)
 
 
+def test_what_is_held_out_and_yet_not_scored_is_told() -> None:
+    found = split_units(units(rows(*range(600)), labelled=True), place(1), "N", 0)
+    assert found.notes == (
+        "64 rows to calibrate on, 536 held out for the gate, 512 at most scored at each place (seed 0)",
+    )
+
+
 def test_the_seed_makes_the_split() -> None:
     assert firsts(parted(20, 3).calibration) == firsts(parted(20, 3).calibration)
     assert firsts(parted(20, 3).calibration) != firsts(parted(20, 4).calibration)

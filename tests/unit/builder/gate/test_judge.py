@@ -686,6 +686,21 @@ def test_a_real_engine_passes(tmp_path: Path) -> None:
         assert judged(session) == set()
 
 
+def test_a_real_engine_of_other_weights_is_refused_by_its_labels_alone(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    scores = {}
+    for name, sign in {"same": 1, "negated": -1}.items():
+        made = chain("MatMul", weights=[onnx.numpy_helper.from_array(sign * WEIGHTS, "w")])
+        (tmp_path / name).mkdir()
+        with opened(made, tmp_path / name, "onnxruntime", rows=64) as session:
+            given = inputs(64)
+            references = {"y": given["x"] @ WEIGHTS}
+            one = Trial(trial(64).case, given, references, references["y"].argmax(1))
+            scores[name] = report(session.run, one, metric="top1", executed=session.executed_precision())
+    assert scores["same"].verdict == "pass, top1 100 of 100"
+    assert {check.rule for check in scores["negated"].failures} == {"metric top1"}
+
+
 def test_a_sum_over_the_batch_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     axis = onnx.numpy_helper.from_array(np.array(0), "axis")

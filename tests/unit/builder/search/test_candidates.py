@@ -108,8 +108,8 @@ def test_each_method_a_backend_takes_is_a_candidate_static_where_the_profile_is(
 def test_the_rest_beside_int8_is_tried_in_the_lower_float_first() -> None:
     assert quantised(precisions="fp32 fp16 bf16")[0] == [
         "a int8 static t2 qdq bf16-rest",
-        "a int8 static t2 dynamic bf16-rest",
         "a int8 static t2 qdq",
+        "a int8 static t2 dynamic bf16-rest",
         "a int8 static t2 dynamic",
         "a bf16 static t2 weights bf16-rest",
         "a fp32 static t2 weights",
@@ -141,6 +141,16 @@ def test_a_method_whose_package_is_absent_is_left_out_and_said(monkeypatch: pyte
         "qdq: onnxruntime is not installed: pip install 'tailorbird[cpu]'",
         "dynamic: onnxruntime is not installed: pip install 'tailorbird[cpu]'",
     )
+
+
+def test_a_backend_s_favourite_int8_comes_before_float_and_the_others_after_it() -> None:
+    backend = able("a", "fp32", quantised=("qdq", "dynamic"))
+    entrants = candidates_for(STATIC, BuildConfig(threads=(2,)), dynamic=False, able=[backend], calibrated=True)
+    assert [one.name for one in entrants.candidates] == [
+        "a int8 static t2 qdq",
+        "a fp32 static t2",
+        "a int8 static t2 dynamic",
+    ]
 
 
 def test_for_throughput_the_cores_are_filled_in_each_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_finalists_are_those_near_the_best_and_not_too_many() -> None:
 
 
 def test_the_only_one_wins() -> None:
-    assert chosen({"a": [1.0]}) == ("a", "no other that passed came within 1.25x of it")
+    assert chosen({"a": [1.0]}) == ("a", "no other that passed came within 1.5x of it")
 
 
 def test_the_faster_one_wins_and_the_reason_has_the_numbers() -> None:

@@ -2,10 +2,10 @@
 
 from tailorbird.builder.search import standings
 from tailorbird.builder.search.choose import Choice
-from tailorbird.builder.search.objective import Goal
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.errors import StepCrashed, StepOutOfMemory, StepTimedOut, TailorbirdError
 from tailorbird.domain.latency import Latency, LatencyRow
+from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile

@@ -3,9 +3,9 @@
 import pytest
 
 from tailorbird.builder.cases.places import Place
-from tailorbird.builder.search.objective import Goal, row_of
-from tailorbird.domain.config import Objective
+from tailorbird.builder.search.measure import row_of
 from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.objective import Goal, Objective
 
 OPT, BATCH, MOST = (Place(edge, {"x": (rows, 4)}, rows) for edge, rows in (("opt", 1), ("batch4", 4), ("max", 16)))
 ROWS = (row_of(OPT, 1, [1.0, 1.2]), row_of(BATCH, 1, [2.0, 2.0]), row_of(MOST, 1, [12.0, 12.0]))
@@ -40,8 +40,3 @@ def test_instances_share_the_time() -> None:
 def test_a_batch_over_the_slo_does_not_count() -> None:
     assert best(throughput(1.5)).edge == "opt"
     assert throughput(0.5).cost(ROWS) is None
-
-
-def test_the_first_look_is_at_opt_or_at_the_largest_batch() -> None:
-    assert Goal().racing_places((OPT, BATCH, MOST)) == (OPT,)
-    assert throughput().racing_places((OPT, BATCH, MOST))[0] == MOST
