@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench import engines, tasks
+from bench import contest, tasks
 from bench.contestants import Turn
 from bench.tasks import naive, scoring
 from tailorbird import api
@@ -98,7 +98,7 @@ def measure(name: str, threads: int, rounds: int, ours: bool = True) -> list[Row
             turns[OURS] = _ours(ground, source)
         rows = [_scored(ground, contestant, turn) for contestant, turn in turns.items()]
         running = {row.contestant: turns[row.contestant] for row in rows if row.score is not None}
-        times = engines._in_turn({key: turn for key, turn in running.items() if isinstance(turn, Turn)}, rounds)
+        times = contest.in_turn({key: turn for key, turn in running.items() if isinstance(turn, Turn)}, rounds)
     return compared(rows, times)
 
 

@@ -38,9 +38,6 @@ from tailorbird.domain.outcome import Outcome, Status
 NEAR = 1.3
 """Our own candidates measured within this factor of the chosen one take part, where it is asked for."""
 
-_in_turn = contest.in_turn
-"""Under its old name for :mod:`bench.accuracy`."""
-
 EIGHT = tuple(model.name for model in zoo.ZOO)
 
 

@@ -55,6 +55,13 @@ class Capabilities(msgspec.Struct, frozen=True):
     oracle: dict[str, Option] | None = None
     """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
 
+    def runs(self, candidate: Candidate) -> bool:
+        """Whether it executes the candidate's precision here; INT8 is in the graph, and the rest is a float."""
+        quantised = candidate.quantisation
+        if quantised is None:
+            return candidate.precision in self.precisions
+        return quantised.method in self.quantised and quantised.rest in self.precisions
+
 
 class Session(Closing):
     """One loaded engine. Not thread-safe: one session serves one thread at a time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def cpu_arch() -> str:
     return platform.machine().lower()
 
 
+def sums_int8_exactly(facts: Mapping[str, str] | None = None) -> bool:
+    """Whether products of INT8 are summed in 32 bits. On x86 without VNNI or AMX sums of 16 bits saturate.
+
+    Args:
+        facts: of a machine, as :func:`cpu_facts` tells them; of this one by default.
+    """
+    known = cpu_facts() if facts is None else facts
+    x86 = any(name in known.get("system", "") for name in ("x86", "AMD64"))
+    return not x86 or bool(_EXACT_SUMS & set(known.get("isa", "").split()))
+
+
 def usable_cores() -> int:
     """Cores this process may run on, which in a container is fewer than the machine has."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -47,6 +59,8 @@ def _quota_cores(limit: Path) -> int | None:
     except (OSError, ValueError):  # "max 100000" is no quota
         return None
 
+
+_EXACT_SUMS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 _DECISIVE = frozenset(
     (

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities, Session
+from tailorbird.backends.host import sums_int8_exactly
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import BundleError, UsageError
 from tailorbird.domain.files import reason
 from tailorbird.domain.manifest import Manifest
+from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository import layout
 
@@ -85,10 +87,14 @@ def _check_machine(manifest: Manifest, here: Capabilities) -> None:
         hint = "build it on this machine, or on one like it"
         what = "the engine was built for another machine"
         raise BundleError(what, got=target, expected=here.target, hint=hint)
-    if precision not in here.precisions:
+    if not here.runs(manifest.candidate):
         what = f"the engine's precision does not run in {target.runtime} on this machine"
         hint = "build it on this machine"
         raise BundleError(what, got=precision, expected=", ".join(here.precisions), hint=hint)
+    overflows = precision is Precision.INT8 and not sums_int8_exactly()
+    if overflows and sums_int8_exactly(manifest.provenance.device):
+        raise BundleError("the engine's INT8 sums would overflow on this machine", got="a CPU without VNNI",
+                          expected="VNNI or AMX, as where it was built", hint="build it on this machine")  # fmt: skip
 
 
 def _covers(here: str, needed: str) -> bool:

@@ -50,3 +50,16 @@ def test_fewer_cores_are_used_than_there_are_when_the_quota_says_so(monkeypatch:
     for quota, cores in ((2, 2), (None, 64), (500, 64)):
         monkeypatch.setattr(host, "_quota_cores", lambda path, quota=quota: quota)
         assert host.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("facts", "exact"),
+    [
+        ({"system": "Linux x86_64", "isa": "avx2 fma"}, False),
+        ({"system": "Linux x86_64", "isa": "avx2 avx_vnni"}, True),
+        ({"system": "Linux x86_64", "isa": "avx512f amx_int8"}, True),
+        ({"system": "Linux aarch64", "isa": "asimddp"}, True),
+    ],
+)
+def test_sums_of_int8_overflow_on_x86_without_vnni(facts: dict[str, str], exact: bool) -> None:
+    assert host.sums_int8_exactly(facts) is exact

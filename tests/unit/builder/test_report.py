@@ -13,6 +13,7 @@ from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.manifest import EngineFormat, Manifest, Provenance
+from tailorbird.domain.objective import Goal, Objective
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile

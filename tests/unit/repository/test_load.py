@@ -13,7 +13,9 @@ from tailorbird.backends import registry
 from tailorbird.backends.host import cpu_arch
 from tailorbird.domain.errors import BackendError, BundleError
 from tailorbird.domain.precision import Precision
+from tailorbird.domain.quantisation import Quantisation
 from tailorbird.domain.target import Target
+from tailorbird.repository import load
 from tailorbird.repository.load import LoadedEngine, load_version, open_bundle
 from tailorbird.repository.store import LocalRepository
 from tests import bundles
@@ -140,6 +142,30 @@ def test_a_precision_that_the_machine_lacks_is_refused(tmp_path: Path) -> None:
     assert error.message == (
         "the engine's precision does not run in onnxruntime on this machine: got int8, expected fp32\n"
         "Hint: build it on this machine"
+    )
+
+
+def test_int8_runs_where_the_method_s_graphs_are_taken(tmp_path: Path) -> None:
+    taken = changed(tmp_path, precision=Precision.INT8, quantisation=Quantisation("qdq"))
+    open_bundle(taken).close()
+
+
+@pytest.mark.parametrize(
+    "quantisation", [Quantisation("unheard-of"), Quantisation("qdq", Precision.BF16)], ids=["method", "rest"]
+)
+def test_int8_of_another_method_or_beside_another_float_is_refused(tmp_path: Path, quantisation: Quantisation) -> None:
+    error = refusal(changed(tmp_path, precision=Precision.INT8, quantisation=quantisation))
+    assert error.what == "the engine's precision does not run in onnxruntime on this machine"
+
+
+def test_int8_built_where_sums_are_exact_is_refused_where_they_overflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = changed(tmp_path, precision=Precision.INT8, quantisation=Quantisation("qdq"))
+    monkeypatch.setattr(load, "sums_int8_exactly", lambda facts=None: facts is not None)
+    assert refusal(version).message == (
+        "the engine's INT8 sums would overflow on this machine: got a CPU without VNNI, "
+        "expected VNNI or AMX, as where it was built\nHint: build it on this machine"
     )
 
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from tailorbird.backends.base import vendor_border
-from tailorbird.backends.host import cpu_facts
+from tailorbird.backends.host import sums_int8_exactly
 from tailorbird.builder.sources.onnx_file import read_model, without_weights, write_model
 from tailorbird.domain.errors import TailorbirdError
 
@@ -22,9 +22,6 @@ _PREPARED = "prepared.onnx"
 
 _FUSED = "/MatMulAddFusion"
 """What the runtime appends to the name of a MatMul that it made a Gemm of."""
-
-_WITHOUT_SATURATION = {"avx512_vnni", "avx_vnni", "amx_int8"}
-"""Instruction sets that add the products of 8-bit numbers in 32 bits."""
 
 
 def onnxruntime() -> Any:
@@ -66,9 +63,7 @@ def seven_bits() -> bool:
     AVX2 and AVX-512 without VNNI multiply UINT8 by INT8 with ``vpmaddubsw``, which adds two products in 16 bits
     and saturates: 255 * 127 * 2 > 32767. Seven-bit weights cannot reach that (255 * 64 * 2 < 32767).
     """
-    facts = cpu_facts()
-    x86 = facts["system"].rpartition(" ")[2].lower() in ("x86_64", "amd64", "i686")
-    return x86 and not _WITHOUT_SATURATION & set(facts["isa"].split())
+    return not sums_int8_exactly()
 
 
 def seven_bits_note() -> tuple[str, ...]:

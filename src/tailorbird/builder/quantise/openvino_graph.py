@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +111,15 @@ def promise_of(graph: Any) -> Promise:
     """What quantising must leave as it is, of a graph before or after."""
     return Promise(
         signature=tuple(_port(port) for port in (*graph.inputs, *graph.outputs)),
-        broken=frozenset(one.get_friendly_name() for one in _floats(graph) if not np.isfinite(one.data).all()),
+        broken=frozenset(node.get_friendly_name() for node in graph.get_ops() if _reads_broken(node)),
     )
 
 
 def _name_nodes(graph: Any, known: set[str]) -> None:
     """Names from the file stay, and those made from one (``conv1/WithoutBiases``), unless they are taken already."""
     taken: set[str] = set()
-    for place, node in enumerate(graph.get_ordered_ops()):
+    nodes = list(enumerate(graph.get_ordered_ops()))
+    for place, node in sorted(nodes, key=lambda one: one[1].get_type_name() == "Constant"):  # a weight gives way
         name = node.get_friendly_name()
         if name in taken or (name not in known and name.rpartition("/")[0] not in known):
             name = f"{node.get_type_name()}#{place}"
@@ -159,5 +159,6 @@ def _port(port: Any) -> str:
     return f"{'/'.join(sorted(port.get_names()))} {port.get_element_type()} {port.get_partial_shape()}"
 
 
-def _floats(graph: Any) -> Iterable[Any]:
-    return (one for one in graph.get_ops() if one.get_type_name() == "Constant" and one.get_element_type().is_real())
+def _reads_broken(node: Any) -> bool:
+    sources = [value.get_node() for value in node.input_values() if value.get_element_type().is_real()]
+    return any(one.get_type_name() == "Constant" and not np.isfinite(one.data).all() for one in sources)

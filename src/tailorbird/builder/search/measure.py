@@ -24,6 +24,8 @@ SETTLE_SECONDS = 0.1
 runs next on the same cores would pay for it."""
 
 LOOK_RUNS = 3
+MOST_LOOKS = 100
+LOOK_SECONDS = 0.15
 WARM_SECONDS = 0.15
 ROW_SECONDS = 0.4
 LEAST_RUNS = 5
@@ -66,9 +68,9 @@ def take_turn(runs: Sequence[Run], inputs: Sequence[Tensors], count: int) -> lis
 
 
 def look(runs: Sequence[Run], inputs: Sequence[Tensors]) -> list[float]:
-    """A first look after warm-up: a few runs, to stop early what cannot win."""
-    warm_up(runs, inputs)
-    return together(runs, inputs, LOOK_RUNS)
+    """A first look after warm-up: a few runs, more of a quick engine, to stop early what cannot win."""
+    pace = warm_up(runs, inputs)
+    return together(runs, inputs, max(LOOK_RUNS, min(MOST_LOOKS, int(LOOK_SECONDS * 1e3 / max(pace, 1e-3)))))
 
 
 def measure(runs: Sequence[Run], inputs: Sequence[Tensors], seconds: float = ROW_SECONDS) -> list[float]:

@@ -28,6 +28,10 @@ SEEDS = 2
 """Candidates worth a search, the fastest first; each of a method of its own."""
 
 MOST_ATTEMPTS = 5
+
+LEAST_GAIN = 1.1
+"""A refused candidate must be this many times as fast as the best that passed: what is kept will take of its lead."""
+
 _PROBE = f"{probe.__module__}:{probe.__name__}"
 
 
@@ -60,10 +64,15 @@ class Mixed:
         return list(found.values())[:SEEDS]
 
     def _is_seed(self, outcome: Outcome, quantised: Quantisation) -> bool:
-        """Refused for accuracy alone, of a method that can mix, and faster than whatever passed."""
+        """Refused for accuracy alone, of a method that can mix, and clearly faster than whatever passed."""
         refused = outcome.status is Status.REFUSED and outcome.gate is not None and outcome.gate.only_accuracy
         cost, best = self._cost(outcome), self._heats.best
-        return refused and method(quantised.method).mixes and cost is not None and (best is None or cost < best)
+        return (
+            refused
+            and method(quantised.method).mixes
+            and cost is not None
+            and (best is None or LEAST_GAIN * cost < best)
+        )
 
     def _cost(self, outcome: Outcome) -> float | None:
         return self._course.goal.least(outcome.latency)

@@ -1,5 +1,6 @@
 """What the tests of NNCF's methods share: an attention block, and how near an engine of OpenVINO answers."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import onnx
 
 from tailorbird.builder.quantise.methods import QuantiseArgs
 from tests.unit.builder.graphs import model, value
-from tests.unit.builder.quantise.onnx_graphs import const, node, numbers
+from tests.unit.builder.quantise.onnx_graphs import node, numbers
 
 WIDTH = 16
 
@@ -23,15 +24,21 @@ def attention() -> onnx.ModelProto:
         node("Softmax", "scores", "shares", "softmax"),
         node("MatMul", "shares v", "mixed", "mix"),
         node("Add", "mixed x", "sum", "residual"),
-        node("MatMul", "sum up", "wide", "up"),
+        node("MatMul", "sum wide_w", "wide", "up"),
         node("Add", "wide bias", "biased", "shift"),
         node("Relu", "biased", "active", "relu"),
-        node("MatMul", "active down", "y", "down"),
+        node("MatMul", "active down_w", "y"),
     ]
-    weights = [const(f"w{part}", WIDTH, WIDTH) for part in "qkv"]
-    weights += [const("up", WIDTH, 32), const("bias", 32), const("down", 32, WIDTH), *norm_weights()]
+    weights = [weight(f"w{part}", WIDTH, WIDTH) for part in "qkv"]
+    weights += [weight("wide_w", WIDTH, 32), weight("bias", 32), weight("down_w", 32, WIDTH), *norm_weights()]
     ports = [value(name, ["rows", "words", WIDTH]) for name in "xy"]
     return model(nodes, ports[:1], ports[1:], weights)
+
+
+def weight(name: str, *shape: int) -> Any:
+    """The same numbers for the same name."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return onnx.numpy_helper.from_array((rng.standard_normal(shape) * 0.3).astype(np.float32), name)
 
 
 def norm(source: str, target: str) -> list[Any]:
@@ -56,6 +63,13 @@ def texts(seed: int, length: int = 6) -> dict[str, Any]:
     rows = np.random.default_rng(seed).standard_normal((2, length, WIDTH)).astype(np.float32)
     rows[..., 3] *= 20
     return {"x": rows}
+
+
+def huge(made: onnx.ModelProto, name: str) -> None:
+    """Make a weight so large that the width of its range, though not itself, is beyond FP32."""
+    (tensor,) = [one for one in made.graph.initializer if one.name == name]
+    array = onnx.numpy_helper.to_array(tensor)
+    tensor.raw_data = (np.sign(array) * np.float32(3e38)).tobytes()
 
 
 def run(path: str, inputs: dict[str, Any]) -> list[Any]:

@@ -18,7 +18,7 @@ def test_weights_are_stored_in_int8_and_nothing_else(tmp_path: Path) -> None:
     made = quantise(call)
     assert made.model == "model.xml"
     assert files(call) == ["model.bin", "model.xml"]
-    assert [unit.name for unit in made.units] == ["project_q", "project_k", "project_v", "up", "down"]
+    assert [unit.name for unit in made.units] == ["project_q", "project_k", "project_v", "up", "y"]
     assert {unit.weights for unit in made.units} == {256, 512}
     assert fakes(written(call)) == stored(written(call), "f32") == []
     assert snr_db(call, texts(9)) > 30

@@ -86,23 +86,6 @@ def test_weights_are_signed_and_per_channel_and_activations_unsigned(method: str
     assert {numpy_helper.to_array(known["x_zero_point"]).dtype} == {np.dtype(np.uint8)}
 
 
-@pytest.mark.parametrize(
-    ("isa", "system", "bits"),
-    [
-        ("avx2 fma", "Linux x86_64", 7),
-        ("avx2 avx512f", "Linux x86_64", 7),
-        ("avx2 avx_vnni", "Linux x86_64", 8),
-        ("avx2 avx512_vnni", "Windows AMD64", 8),
-        ("asimddp", "Linux aarch64", 8),
-    ],
-)
-def test_weights_get_seven_bits_where_products_saturate(
-    isa: str, system: str, bits: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_graph, "cpu_facts", lambda: {"isa": isa, "system": system})
-    assert onnx_graph.seven_bits() is (bits == 7)
-
-
 @BOTH
 def test_a_transformer_keeps_its_table_mask_and_softmax(method: str, tmp_path: Path) -> None:
     """Samples of several lengths; the table is also the last product's weight."""
