@@ -1,5 +1,8 @@
 """The contract, held to OpenVINO."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -28,3 +31,13 @@ class TestOpenVino(BackendContract):
         with pytest.raises(BackendError) as refused:
             opened(models.same(DType.BYTES, text))
         assert refused.value.message == ("openvino cannot open the engine: got text tensors\nHint: use another backend")
+
+
+def test_importing_openvino_reports_to_nobody() -> None:
+    """In a fresh process: its telemetry package, where it is installed, is never loaded."""
+    program = (
+        "import sys; from tailorbird.backends import registry; registry.backend('openvino').capabilities();"
+        "print(sys.modules.get('openvino_telemetry'), 'openvino' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["None", "True"]

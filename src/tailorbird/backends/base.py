@@ -229,5 +229,7 @@ def _form(inputs: Tensors) -> list[tuple[Any, ...]]:
 
 
 def _first_lines(error: BaseException, limit: int = 600) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if " " not in text:  # one word says little without its kind
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else text[:limit] + " …"

@@ -40,7 +40,7 @@ def sums_int8_exactly(facts: Mapping[str, str] | None = None) -> bool:
         facts: of a machine, as :func:`cpu_facts` tells them; of this one by default.
     """
     known = cpu_facts() if facts is None else facts
-    x86 = any(name in known.get("system", "") for name in ("x86", "AMD64"))
+    x86 = any(name in known.get("system", "x86") for name in ("x86", "AMD64"))
     return not x86 or bool(_EXACT_SUMS & set(known.get("isa", "").split()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,10 @@ class OpenVinoSession(Session):
 
     def __init__(self, engine: Path, candidate: Candidate, signature: Signature) -> None:
         super().__init__(OpenVinoBackend.name, candidate, signature)
-        import openvino
-
         self._compiled = _core().compile_model(str(engine / "model.xml"), "CPU", _config(candidate))
         self._request = self._compiled.create_infer_request()
         # The wrapper's infer() dispatches every array through Python, which costs more than a small model.
-        self._infer: Any = super(openvino.InferRequest, self._request).infer  # type: ignore[misc]
+        self._infer: Any = super(_openvino().InferRequest, self._request).infer  # type: ignore[misc]
         self._inputs = [_Input(self._compiled, self._request, spec) for spec in signature.inputs]
 
     def _run(self, inputs: Tensors) -> dict[str, Array]:
@@ -87,15 +86,11 @@ class _Input:
         self._own[...] = array
 
     def _lend(self, array: Array) -> None:
-        from openvino import Tensor
-
-        self._request.set_input_tensor(self._port, Tensor(array, shared_memory=True))
+        self._request.set_input_tensor(self._port, _openvino().Tensor(array, shared_memory=True))
         self._own, self._lent = None, array  # the request itself keeps no reference to the array
 
     def _allocate(self, shape: Shape) -> Array:
-        from openvino import Tensor
-
-        tensor = Tensor(self._type, shape)
+        tensor = _openvino().Tensor(self._type, shape)
         self._request.set_input_tensor(self._port, tensor)
         self._lent = None
         memory: Array = tensor.data.view(self._bits)  # bfloat16 shows itself as float16
@@ -109,9 +104,7 @@ class OpenVinoBackend(Backend):
     install = "pip install 'tailorbird[cpu]'"
 
     def _version(self) -> str:
-        import openvino
-
-        return str(openvino.__version__).partition("-")[0]
+        return str(_openvino().__version__).partition("-")[0]
 
     def _capabilities(self) -> Capabilities:
         executes = set(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -125,12 +118,10 @@ class OpenVinoBackend(Backend):
         )
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
-        import openvino
-
         graph = _core().read_model(str(model))
         if candidate.shape_mode is ShapeMode.STATIC:
             graph.reshape({name: list(shape) for name, shape in candidate.profile.opt.items()})
-        openvino.save_model(graph, str(workdir / "model.xml"), compress_to_fp16=False)
+        _openvino().save_model(graph, str(workdir / "model.xml"), compress_to_fp16=False)
 
     def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
         if any(spec.dtype is DType.BYTES for spec in (*signature.inputs, *signature.outputs)):
@@ -139,10 +130,16 @@ class OpenVinoBackend(Backend):
         return OpenVinoSession(engine, candidate, signature)
 
 
-def _core() -> Any:
+def _openvino() -> Any:
+    """The package, unable to report home, which it does from its import on where ``openvino_telemetry`` is."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    return openvino.Core()
+    return openvino
+
+
+def _core() -> Any:
+    return _openvino().Core()
 
 
 def _config(candidate: Candidate) -> dict[str, Any]:

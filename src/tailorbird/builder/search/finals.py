@@ -14,8 +14,9 @@ from tailorbird.domain.outcome import Outcome
 
 LEAST_ROUNDS = 7
 MOST_ROUNDS = 15
-FINAL_SECONDS = 60.0
-"""After this long, the least number of rounds is enough."""
+FINAL_SECONDS = 45.0
+LATE_ROUNDS = 5
+"""After that long, this many rounds are enough."""
 
 ROUND_SECONDS = 0.25
 
@@ -62,8 +63,8 @@ class Finals:
                 self._round(outcomes, turns, workers)
                 costs = self._costs(outcomes, turns)
                 log.write("round", number=number, medians={name: round(cost[-1], 6) for name, cost in costs.items()})
-                late = log.seconds > deadline
-                if len(turns) < 2 or (number >= LEAST_ROUNDS and (late or choose.decided(costs))):
+                late = log.seconds > deadline and number >= LATE_ROUNDS
+                if len(turns) < 2 or late or (number >= LEAST_ROUNDS and choose.decided(costs)):
                     break
         return turns
 
