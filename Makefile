@@ -67,7 +67,7 @@ kill: $(VENV)/.dev  ## the heavy tests: kill loops, full disks
 
 # --- the rest ---
 
-.PHONY: format zoo bench clean
+.PHONY: format zoo bench accuracy clean
 format: $(VENV)/.dev  ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -75,8 +75,11 @@ format: $(VENV)/.dev  ## format the code and mend what ruff can
 zoo: $(VENV)/.zoo  ## fetch the models of the benchmarks into the cache
 	$(BIN)/python -m bench.zoo
 
-bench: $(VENV)/.zoo  ## our engines against the runtimes' defaults
+bench: $(VENV)/.zoo  ## our engines against what people would pick instead
 	$(BIN)/python -m bench.engines $(ARGS)
+
+accuracy: $(VENV)/.zoo  ## score and speed with labels: FP32, naive INT8, ours
+	$(BIN)/python -m bench.accuracy $(ARGS)
 
 clean:  ## remove the environment and what builds left here
 	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -118,6 +118,26 @@ def test_what_was_found_out_is_kept_for_the_next_build(tmp_path: Path) -> None:
     assert tries[1] - tries[0] < 5  # twelve processes were not started for what is known
 
 
+def test_after_ctrl_c_the_next_build_goes_on_from_there(tmp_path: Path) -> None:
+    """Interrupted when the third group's error is about to be measured; the two before are not measured again."""
+    file, data = save(layered(guilty=True), tmp_path / "net.onnx"), samples(tmp_path / "data")
+    settings: dict[str, Any] = {"backends": ["static"], "precisions": ["int8"], "data": data} | ONE_THREAD
+
+    def interrupting(event: dict[str, Any]) -> None:
+        if event["event"] == "probing" and event["number"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tailorbird.build(file, observers=[interrupting], **settings)
+    known = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("found.json")}
+    assert len(known) == 2
+    result = tailorbird.build(file, **settings)
+    assert result.winner.candidate.quantisation
+    assert result.winner.candidate.quantisation.kept == (f"layer{GUILTY}",)
+    assert {path: path.stat().st_mtime_ns for path in known} == known
+    assert len(list((tmp_path / "cache").rglob("found.json"))) == LAYERS
+
+
 def test_without_data_nothing_is_calibrated_and_the_log_says_so(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     file = save(layered(guilty=False), tmp_path / "net.onnx")
@@ -160,11 +180,13 @@ def test_a_budget_that_cannot_be_read_costs_no_time(tmp_path: Path) -> None:
 
 
 def test_when_time_is_up_no_further_candidate_is_begun(tmp_path: Path) -> None:
+    """What people run without us is always tried, so that there is an engine at the end."""
     file = save(layered(guilty=False), tmp_path / "net.onnx")
-    with pytest.raises(NoEngineError) as caught:
-        tailorbird.build(file, backends=["onnxruntime"], time_budget=0.001, **ONE_THREAD)
-    assert {outcome.status for outcome in caught.value.outcomes} == {Status.NOT_TRIED}
-    assert "the time budget of 0.001 s was used up" in str(caught.value)
+    result = tailorbird.build(file, backends=["onnxruntime"], time_budget=0.001, **ONE_THREAD)
+    assert result.winner.candidate.name == result.manifest.baseline
+    others = [outcome for outcome in result.table if outcome is not result.winner]
+    assert {outcome.status for outcome in others} == {Status.NOT_TRIED}
+    assert {outcome.reason for outcome in others} == {"the time budget of 0.001 s was used up"}
 
 
 def test_throughput_counts_rows_and_keeps_to_the_slo(tmp_path: Path) -> None:

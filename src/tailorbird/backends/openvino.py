@@ -22,6 +22,11 @@ _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 """INT8 is in the graph; the hint is then for the layers around it."""
 _NAMES = {"f32": "fp32", "f16": "fp16", "f64": "fp64", "i8": "int8", "u8": "int8", "i16": "int16", "i32": "int32",
           "i64": "int64", "u16": "uint16", "u32": "uint32", "u64": "uint64", "boolean": "bool"}  # fmt: skip
+_COMPUTING = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNCell", "RNNSeq"})
+"""Layers that multiply. Any other one of bytes only moves them: a picture's, say."""
+
+_BYTES = {"i8": "sint8", "u8": "uint8"}
+
 _NOT_LAYERS = frozenset({"Input", "Output", "Const", "Parameter", "Result", "Constant"})
 
 
@@ -50,9 +55,10 @@ class OpenVinoSession(Session):
         layers = {}
         for node in self._compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
-            if str(info["layerType"].astype(str)) not in _NOT_LAYERS:
-                precision = str(info["runtimePrecision"].astype(str))
-                layers[node.get_friendly_name()] = _NAMES.get(precision, precision)
+            kind, precision = (str(info[key].astype(str)) for key in ("layerType", "runtimePrecision"))
+            if kind not in _NOT_LAYERS:
+                names = _NAMES if kind in _COMPUTING else _NAMES | _BYTES
+                layers[node.get_friendly_name()] = names.get(precision, precision)
         return layers
 
     def _close(self) -> None:

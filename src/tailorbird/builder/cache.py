@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tailorbird.domain.digest import digest_bytes
+from tailorbird.domain.errors import TailorbirdError
 
 LIMIT_BYTES = 20 << 30
 IN_USE_SECONDS = 3600.0
@@ -58,16 +59,28 @@ class Cache:
         if found is not None:
             return found
         place = self._place(kind, key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        private = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+        private = self._private(place)
         try:
             fill(private)
             with contextlib.suppress(OSError):  # another process was first: its entry is as good
                 private.rename(place)
         finally:
             shutil.rmtree(private, ignore_errors=True)
+        if not place.is_dir():
+            raise TailorbirdError("the cache lost an entry while it was made", got=place, hint="give another --cache")
         self._shrink()
         return place
+
+    def _private(self, place: Path) -> Path:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+        except OSError as error:
+            raise TailorbirdError("the cache cannot be written", got=error, hint="give another --cache") from error
+
+    def forget(self, kind: str, key: Any) -> None:
+        """Remove an entry that turned out to be damaged, so that it is made anew."""
+        shutil.rmtree(self._place(kind, key), ignore_errors=True)
 
     def _place(self, kind: str, key: Any) -> Path:
         return self._root / kind / digest_bytes(msgspec.json.encode(key, order="deterministic")).rpartition(":")[2]

@@ -18,7 +18,6 @@ from tailorbird.builder.gate.metrics import find_metric, resolve_metric
 from tailorbird.builder.graph.normalise import normalise
 from tailorbird.builder.sources.onnx_file import read_model, signature_of, source_digest, write_model
 from tailorbird.domain.budget import Budget
-from tailorbird.domain.digest import digest_file
 from tailorbird.domain.errors import InputError, UsageError
 from tailorbird.domain.profile import Profile, format_shapes, parse_shapes
 from tailorbird.domain.signature import Signature
@@ -95,7 +94,7 @@ def prepare(args: PrepareArgs) -> Prepared:
     return Prepared(
         signature=signature,
         source_digest=source_digest(source),
-        normalised_digest=digest_file(target),
+        normalised_digest=source_digest(target),
         passes=normalised.applied,
         notes=normalised.notes,
         rewrites=normalised.rewrites,

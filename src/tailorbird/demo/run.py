@@ -25,6 +25,10 @@ from tailorbird.domain.config import BuildConfig
 MODELS = (DETECTOR, RECOGNISER)
 
 
+SECONDS = 60.0
+"""Time budget of each build: somebody is watching."""
+
+
 @dataclass(frozen=True)
 class Demo:
     """What the demo came to."""
@@ -77,7 +81,8 @@ def _fetched(folder: Path, watcher: Watcher) -> dict[str, Path]:
 
 def _built(model: Model, file: Path, folder: Path, watcher: Watcher) -> Result:
     watcher.step(f"Build {model.name} for {model.shapes}, with real inputs, and publish what wins")
-    config = BuildConfig(opt_shapes=model.shapes, data=str(model.write_inputs(folder)))
+    inputs = str(model.write_inputs(folder))
+    config = BuildConfig(opt_shapes=model.shapes, data=inputs, time_budget=SECONDS)
     with watcher.building() as observer:
         result = build(file, repository=folder / "repository", name=model.name, config=config, observers=[observer])
     watcher.built(model, result)

@@ -38,7 +38,7 @@ def config_pbtxt(manifest: Manifest, model: str | None = None) -> bytes:
         f"max_batch_size: {rows}",
         *(_tensor("input", spec, fixed, batched=rows > 0) for spec in signature.inputs),
         *(_tensor("output", spec, fixed, batched=rows > 0) for spec in signature.outputs),
-        f"instance_group [ {{ count: 1 kind: {_kind(manifest.candidate)} }} ]",
+        f"instance_group [ {{ count: {manifest.candidate.instances} kind: {_kind(manifest.candidate)} }} ]",
         *(_parameter(key, value) for key, value in sorted(_parameters(manifest).items())),
     ]
     return (_HEADER + "\n".join(lines) + "\n").encode("ascii")
@@ -108,7 +108,8 @@ def _openvino(candidate: Candidate) -> dict[str, str]:
     chosen = {"INFERENCE_NUM_THREADS": str(candidate.threads), "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY"}
     # A list of what may pass: CPU_EXTENSION_PATH, for one, would load a library.
     chosen |= {key: str(value) for key, value in candidate.options.items() if key in chosen}
-    return chosen | ({"HINT_BF16": "YES"} if candidate.precision is Precision.BF16 else {})
+    rest = candidate.quantisation.rest if candidate.quantisation else candidate.precision
+    return chosen | ({"HINT_BF16": "YES"} if rest is Precision.BF16 else {})
 
 
 _PARAMETERS: dict[str, Callable[[Candidate], dict[str, str]]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

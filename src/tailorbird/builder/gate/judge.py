@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -84,11 +85,11 @@ def reference_scores(metric: str, trials: Iterable[Trial], min_rows: int | None)
     Raises:
         UsageError, InputError: the metric cannot be taken of the source's own outputs.
     """
-    heard: dict[str, list[Answers]] = defaultdict(list)
-    for trial in trials:
-        if trial.labels is not None:
-            heard[trial.case.place.edge].append(_answers(trial, trial.references, min_rows))
-    return {edge: reference_score(metric, answers) for edge, answers in heard.items()}
+    labelled = (trial for trial in trials if trial.labels is not None)
+    return {  # trials come place by place, so that those of one place are in memory at once
+        edge: reference_score(metric, [_answers(trial, trial.references, min_rows) for trial in group])
+        for edge, group in groupby(labelled, key=lambda trial: trial.case.place.edge)
+    }
 
 
 def executed_check(asked: Precision, executed: dict[str, str], own: Iterable[str] = ()) -> Check:

@@ -78,9 +78,13 @@ class Lowering:
 
     def noted(self, kind: str, quantisation: Quantisation, find: Callable[[], R], result: type[R]) -> R:
         """What was found out about a graph: from the cache when any build knows it, otherwise by ``find``."""
-        key = self._key(quantisation, method(quantisation.method))
+        key = self._key(quantisation, method(quantisation.method)) | {"found on": self._material.data_digest}
         place = self._cache.make(kind, key, lambda folder: _write(folder / "found.json", find()))
-        return msgspec.json.decode((place / "found.json").read_bytes(), type=result)
+        try:
+            return msgspec.json.decode((place / "found.json").read_bytes(), type=result)
+        except (OSError, msgspec.DecodeError):  # a disk that lost power: found out again
+            self._cache.forget(kind, key)
+            return find()
 
     def discard(self, quantisation: Quantisation) -> None:
         """Give back the disk of a graph with units kept in float; it is made anew when asked for again."""
@@ -108,16 +112,27 @@ class Lowering:
         if not cached:
             self._log.write("quantising", method=" ".join(quantisation.words))
         place = self._cache.make("quantised", key, lambda folder: self._quantise(quantisation, known, "", folder))
-        found = _record(place)
+        found = self._checked(place, key)
         self._log.write("quantised", method=" ".join(quantisation.words), units=len(found.units), cached=cached,
                         notes=found.notes, seconds=round(time.monotonic() - start, 1))  # fmt: skip
         return place
+
+    def _checked(self, place: Path, key: dict[str, Any]) -> Quantised:
+        try:
+            return _record(place)
+        except BundleError:
+            self._cache.forget("quantised", key)
+            raise
 
     def _derived(self, quantisation: Quantisation, known: Method) -> Path:
         """Made from the one with nothing kept, without calibrating again; large, quickly made, so not cached."""
         base = self._place(quantisation.base)
         place = Path(tempfile.mkdtemp(prefix="kept-", dir=self._folder))
-        self._quantise(quantisation, known, str(base), place)
+        try:
+            self._quantise(quantisation, known, str(base), place)
+        except TailorbirdError:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
         return place
 
     def _quantise(self, quantisation: Quantisation, known: Method, base: str, folder: Path) -> None:
@@ -139,7 +154,7 @@ class Lowering:
         return {
             "quantisation": quantisation,
             "version": known.version,
-            "package": _version_of(known.package),
+            "packages": {name: _version_of(name) for name in (known.package, *known.beside)},
             "model": self._material.digest,
             "data": self._material.data_digest if known.ranges else "",
             "seed": self._material.seed,
@@ -156,7 +171,7 @@ def _record(place: Path) -> Quantised:
         return msgspec.json.decode((place / _RECORD).read_bytes(), type=Quantised)
     except (OSError, msgspec.DecodeError) as error:
         raise BundleError("a cached quantised graph cannot be read", got=error,
-                          hint=f"remove {place} and build again") from error  # fmt: skip
+                          hint="build again: it is made anew") from error  # fmt: skip
 
 
 def _version_of(package: str) -> str:

@@ -14,7 +14,6 @@ from importlib.metadata import entry_points
 import msgspec
 
 from tailorbird.domain.errors import UsageError, nearest
-from tailorbird.domain.precision import Precision
 from tailorbird.domain.quantisation import Quantisation, Ranges
 
 ENTRY_POINTS = "tailorbird.quantisers"
@@ -73,11 +72,10 @@ class Method(msgspec.Struct, frozen=True):
     """Whether it can keep units in float."""
     weights_only: bool = False
     """Whether only weights are quantised, and the engine computes in float."""
-
-    @property
-    def precisions(self) -> tuple[Precision, ...] | None:
-        """What an engine of it must be seen to run: INT8, or None for the runtime's own float precisions."""
-        return None if self.weights_only else (Precision.INT8,)
+    kin: str = ""
+    """A method whose engines run much the same kernels: where they were far behind, this one is not tried."""
+    beside: tuple[str, ...] = ("onnx", "onnxruntime", "openvino")
+    """Packages that can change what it writes, too."""
 
 
 _ROOM = "tailorbird.builder.quantise"
@@ -86,7 +84,7 @@ BUILT_IN = (
     Method("nncf", f"{_ROOM}.nncf_openvino:quantise", "nncf", 1, (Ranges.MINMAX, Ranges.PERCENTILE), mixes=True),
     Method("nncf-onnx", f"{_ROOM}.nncf_onnx:quantise", "nncf", 1, (Ranges.MINMAX, Ranges.PERCENTILE)),
     Method("qdq", f"{_ROOM}.onnx_static:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True),
-    Method("qoperator", f"{_ROOM}.onnx_static:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True),
+    Method("qoperator", f"{_ROOM}.onnx_static:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True, kin="qdq"),
     Method("dynamic", f"{_ROOM}.onnx_dynamic:quantise", "onnxruntime", 1, mixes=True),
     Method("weights", f"{_ROOM}.nncf_weights:quantise", "nncf", 1, weights_only=True),
 )

@@ -156,7 +156,7 @@ def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:
 
 def _widths(config: BuildConfig) -> Sequence[tuple[int, int]]:
     """Threads and instances: all cores or one for a single request; for throughput, ways to fill the cores."""
-    asked, cores = config.threads, usable_cores()
+    asked, cores = tuple(dict.fromkeys(config.threads)), usable_cores()
     if any(count < 1 for count in asked):
         raise UsageError("threads must be positive", got=", ".join(map(str, asked)))
     if config.objective is Objective.LATENCY:

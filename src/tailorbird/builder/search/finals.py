@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
+import numpy as np
+
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.search import choose, standings, steps
 from tailorbird.builder.search.course import STEPS, Course
 from tailorbird.builder.search.measure import median
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.outcome import Outcome
+from tailorbird.domain.outcome import Outcome, Status
 
 LEAST_ROUNDS = 7
 MOST_ROUNDS = 15
@@ -41,12 +44,25 @@ class Finals:
         goal = self._course.goal
         while least := standings.least(outcomes, goal):
             turns = self._in_turn(outcomes, self._racing(outcomes, choose.finalists(least)))
+            if self._over_slo(outcomes, turns):
+                continue
             rounds = {name: costs for name, costs in self._costs(outcomes, turns).items() if name in least}
             if rounds:
                 choice = choose.choose({n: outcomes[n].candidate for n in rounds}, rounds, self._baseline)
                 self._course.log.write("chosen", candidate=choice.winner, reason=choice.reason)
                 return standings.settled(outcomes, turns, choice, goal)
         return outcomes
+
+    def _over_slo(self, outcomes: dict[str, Outcome], turns: Turns) -> bool:
+        """Whether somebody who kept to the SLO alone did not in turn; those are out, and the others race again."""
+        slo, late = self._course.goal.slo_ms, []
+        for name, taken in turns.items():
+            p99 = float(np.percentile([sample for turn in taken for sample in turn], 99))
+            if slo is not None and p99 > slo and outcomes[name].status is Status.SLOWER:
+                late.append(name)
+                reason = f"in turn its 99th percentile is {p99:.3g} ms, over the {slo:g} ms that are allowed"
+                outcomes[name] = msgspec.structs.replace(outcomes[name], status=Status.STOPPED, reason=reason)
+        return bool(late)
 
     def _racing(self, outcomes: Mapping[str, Outcome], finalists: list[str]) -> list[str]:
         """The finalists, and the baseline when it ran at all: even stopped early it is what people compare with."""

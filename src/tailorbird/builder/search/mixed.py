@@ -25,9 +25,12 @@ from tailorbird.domain.precision import Precision
 from tailorbird.domain.quantisation import Quantisation
 
 SEEDS = 2
-"""Candidates worth a search, the fastest first; each of a method of its own."""
+"""Candidates worth a search, the fastest first; each of a runtime of its own, whose methods differ little."""
 
 MOST_ATTEMPTS = 5
+
+_TELLING = frozenset({Status.REFUSED, Status.SLOWER, Status.STOPPED})
+"""Ends of an attempt that say how much to keep; a crash says nothing."""
 
 LEAST_GAIN = 1.1
 """A refused candidate must be this many times as fast as the best that passed: what is kept will take of its lead."""
@@ -56,11 +59,14 @@ class Mixed:
                 self._course.log.write("mixed", seed=seed.candidate.name, stopped=error.message)
 
     def _seeds(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        found: dict[tuple[str, str], Outcome] = {}
+        wrong = {(o.candidate.target, o.candidate.precision) for o in outcomes
+                 if o.status is Status.REFUSED and o.candidate.quantisation is None}  # fmt: skip
+        found: dict[str, Outcome] = {}
         for outcome in sorted(outcomes, key=lambda one: self._cost(one) or 0.0):
             quantised = outcome.candidate.quantisation
-            if quantised and self._is_seed(outcome, quantised):
-                found.setdefault((outcome.candidate.target.runtime, quantised.method), outcome)
+            hopeless = quantised and (outcome.candidate.target, quantised.rest) in wrong
+            if quantised and not hopeless and self._is_seed(outcome, quantised):
+                found.setdefault(outcome.candidate.target.runtime, outcome)
         return list(found.values())[:SEEDS]
 
     def _is_seed(self, outcome: Outcome, quantised: Quantisation) -> bool:
@@ -86,7 +92,10 @@ class Mixed:
                 return
             kept = tuple(name for names, _ in groups[:count] for name in names)
             outcome = self._heats.run(_keeping(seed.candidate, kept), margin=1.0)
+            self._course.lowering.discard(_quantisation(outcome.candidate))
             yield outcome
+            if outcome.status not in _TELLING:
+                return
             refused = outcome.status is Status.REFUSED  # otherwise it passed, or it is slow and would only grow slower
             bracket = bracket.with_result(count, refused)
             count = bracket.following(refused) or 0
@@ -127,6 +136,11 @@ class Mixed:
         finally:
             shutil.rmtree(engine, ignore_errors=True)
             lowering.discard(candidate.quantisation)
+
+
+def _quantisation(candidate: Candidate) -> Quantisation:
+    assert candidate.quantisation is not None
+    return candidate.quantisation
 
 
 def _keeping(candidate: Candidate, kept: tuple[str, ...]) -> Candidate:

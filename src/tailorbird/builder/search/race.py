@@ -14,7 +14,7 @@ from tailorbird.builder.search.heat import Heats
 from tailorbird.builder.search.mixed import Mixed
 from tailorbird.builder.search.prune import reason_to_skip
 from tailorbird.domain.candidate import Candidate
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import InputError, TailorbirdError
 from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.outcome import Outcome, Status
 
@@ -41,7 +41,7 @@ class Race:
         for outcome in mixed.attempts(tuple(self._outcomes.values())):
             self._outcomes[outcome.candidate.name] = outcome
         settled = Finals(self._course, baseline).decide(self._outcomes)
-        return sorted(map(self._tabled, settled.values()), key=standings.order)
+        return sorted(map(self._tabled, settled.values()), key=lambda one: standings.order(one, self._course.goal))
 
     def _score_source(self, candidates: Sequence[Candidate]) -> None:
         """Labels that even the source cannot be scored on end the build here, before anything long."""
@@ -49,6 +49,14 @@ class Race:
             with self._course.worker("score") as worker:
                 found = worker.call(f"{STEPS}:score_source", self._course.args(candidate), steps.Scores)
             self._course.log.write("scored", metric=self._course.metric, scores=found.scores)
+            self._check(found.scores)
+
+    def _check(self, scores: dict[str, float]) -> None:
+        """A share of nothing is nothing: every engine would fail, after all the work."""
+        for edge, score in scores.items():
+            if score == 0 or (score < 0 and self._course.config.budget.drop is None):
+                raise InputError(f"the source itself scores {score:g} at {edge}", expected="more than 0",
+                                 hint="are these the labels of this model, and is this its metric?")  # fmt: skip
 
     def _enter(self, candidate: Candidate, keep: bool) -> None:
         reason = self._reason_not_to_try(candidate)
@@ -61,7 +69,7 @@ class Race:
         self._outcomes[candidate.name] = outcome
 
     def _reason_not_to_try(self, candidate: Candidate) -> str:
-        if self._course.out_of_time:
+        if self._course.out_of_time and self._outcomes:  # what people run without us is always tried
             return f"the time budget of {self._course.config.time_budget:g} s was used up"
         return reason_to_skip(candidate, self._outcomes.values())
 

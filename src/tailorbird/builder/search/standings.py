@@ -42,12 +42,12 @@ def settled(outcomes: Mapping[str, Outcome], turns: Turns, choice: Choice, goal:
     One that was no finalist keeps its own figures, taken at another moment; its reason compares like with like.
     """
     fresh = {name: _with_turns(outcome, turns.get(name, ()), goal) for name, outcome in outcomes.items()}
-    best, quickest = goal.cost(fresh[choice.winner].latency) or 1.0, least(outcomes, goal)
+    best, quickest = _in_turn(fresh, outcomes, choice.winner, goal), least(outcomes, goal)
     for name, outcome in fresh.items():
         if name == choice.winner:
             fresh[name] = msgspec.structs.replace(outcome, status=Status.CHOSEN, reason=choice.reason)
         elif name in quickest and name in turns:
-            times = (goal.cost(outcome.latency) or best) / best
+            times = _in_turn(fresh, outcomes, name, goal) / best
             fresh[name] = msgspec.structs.replace(outcome, reason=f"{times:.2f}x the chosen engine's {_cost(goal)}")
         elif name in quickest:
             reason = f"least run {quickest[name] / min(quickest.values()):.2f}x the best one's: no finalist"
@@ -55,15 +55,22 @@ def settled(outcomes: Mapping[str, Outcome], turns: Turns, choice: Choice, goal:
     return fresh
 
 
+def _in_turn(fresh: Mapping[str, Outcome], before: Mapping[str, Outcome], name: str, goal: Goal) -> float:
+    """The cost measured in turn, at the row that decided before the turns."""
+    edge = deciding(before[name], goal).edge
+    row = next(row for row in fresh[name].latency if row.edge == edge)
+    return goal.cost_of(row.latency.median, row)
+
+
 def _cost(goal: Goal) -> str:
     return f"{'time a row' if goal.is_throughput else 'latency'}, measured in turn"
 
 
-def order(outcome: Outcome) -> tuple[int, float]:
-    """Sort key of the table: the chosen one, then the measured by median, then the rest."""
+def order(outcome: Outcome, goal: Goal) -> tuple[int, float]:
+    """Sort key of the table: the chosen one, then the measured by cost, then the rest."""
     measured = outcome.status in (Status.CHOSEN, Status.SLOWER, Status.STOPPED)
     rank = 0 if outcome.status is Status.CHOSEN else 1 if measured else 2
-    return rank, outcome.median or 0.0
+    return rank, outcome.cost(goal) or 0.0
 
 
 def _with_turns(outcome: Outcome, turns: Sequence[Sequence[float]], goal: Goal) -> Outcome:

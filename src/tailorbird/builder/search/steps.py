@@ -142,7 +142,8 @@ def _opened(_: int, engine: str, candidate: bytes, signature: bytes) -> Session:
 
 
 def _inputs_at(args: StepArgs, edge: str) -> list[Tensors]:
-    return [_loaded(case.inputs) for case in args.cases if case.place.edge == edge][:TIMED_SETS]
+    cases = [case for case in args.cases if case.place.edge == edge]
+    return [_loaded(case.inputs) for case in cases[:TIMED_SETS]]
 
 
 @cache

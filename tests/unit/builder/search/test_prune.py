@@ -52,3 +52,22 @@ def test_weights_in_int8_follow_the_same_rule_whatever_they_are_computed_in() ->
 def test_another_method_says_nothing() -> None:
     other = candidate("int8", rest="bf16", quantisation=Quantisation("qdq", Precision.BF16))
     assert reason_to_skip(candidate("int8", rest="fp32"), after(other, Status.SLOWER)) == ""
+
+
+def test_a_method_of_the_same_kernels_follows_its_kin() -> None:
+    kin = candidate("int8", rest="fp32", quantisation=Quantisation("qdq"))
+    like = msgspec.structs.replace(kin, quantisation=Quantisation("qoperator"))
+    said = "much like a int8 static t1 qdq, which was stopped early"
+    assert reason_to_skip(like, after(kin, Status.STOPPED)) == said
+    assert reason_to_skip(like, after(kin, Status.REFUSED)) == ""  # the other's numbers may be right
+    assert reason_to_skip(kin, after(like, Status.STOPPED)) == ""
+
+
+def test_weights_alone_are_not_tried_where_float_was_far_behind_int8() -> None:
+    weights = candidate("fp32", quantisation=Quantisation("weights"))
+    plain, int8 = candidate("fp32"), candidate("int8", rest="fp32")
+    slow, passed = Outcome(plain, Status.STOPPED, ""), Outcome(int8, Status.SLOWER, "")
+    said = "computed as a fp32 static t1, which was stopped early, and INT8 passed"
+    assert reason_to_skip(weights, [slow, passed]) == said
+    assert reason_to_skip(weights, [slow]) == ""  # memory may be what bounds it, and small weights the remedy
+    assert reason_to_skip(weights, [Outcome(plain, Status.SLOWER, ""), passed]) == ""

@@ -71,7 +71,7 @@ def test_the_table_leads_with_the_chosen_one_then_by_latency_then_the_rest() -> 
         outcome([4.0], Status.STOPPED),
         outcome([1.0], Status.REFUSED),
     ]
-    assert [row.status for row in sorted(rows, key=standings.order)] == [
+    assert [row.status for row in sorted(rows, key=lambda row: standings.order(row, Goal()))] == [
         Status.CHOSEN,
         Status.STOPPED,
         Status.SLOWER,
