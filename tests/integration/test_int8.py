@@ -250,6 +250,18 @@ def test_a_metric_of_the_user_s_own_is_found_where_they_are(tmp_path: Path) -> N
     assert result.manifest.gate.worst("metric mymetrics:agreement") == pytest.approx(0.9, abs=0.06)
 
 
+def test_labels_that_the_source_never_meets_end_the_build_before_anything_long(tmp_path: Path) -> None:
+    file, data = save(layered(guilty=False), tmp_path / "net.onnx"), tmp_path / "wrong.npz"
+    x = np.random.default_rng(5).standard_normal((40, WIDTH)).astype(np.float32)
+    save_set(data, {"x": x, "labels": np.full(40, WIDTH + 7)})
+    events: list[dict[str, Any]] = []
+    with pytest.raises(UsageError) as caught:
+        tailorbird.build(file, data=str(data), backends=["onnxruntime"], opt_shapes=f"x:1x{WIDTH}",
+                         observers=[events.append], **ONE_THREAD)  # fmt: skip
+    assert "label" in str(caught.value)
+    assert not [event for event in events if event["event"] == "tried"]
+
+
 @pytest.mark.parametrize(
     ("metric", "said"),
     [

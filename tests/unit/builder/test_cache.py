@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.builder.cache import IN_USE_SECONDS, Cache, cache_root
+from tailorbird.domain.errors import TailorbirdError
 
 
 def write(text: str, size: int = 0) -> object:
@@ -73,3 +74,19 @@ def test_the_directory_is_the_configured_one_or_the_environment_s(monkeypatch: p
     assert cache_root() == Path("/somewhere/builds")
     monkeypatch.delenv("TAILORBIRD_CACHE")
     assert cache_root() == Path.home() / ".cache" / "tailorbird" / "builds"
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TailorbirdError) as caught:
+        Cache(tmp_path / "file").make("kind", 1, write("x"))  # type: ignore[arg-type]
+    assert caught.value.what == "the cache cannot be written"
+    assert caught.value.hint == "give another --cache"
+
+
+def test_what_is_forgotten_is_made_anew(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.make("kind", 1, write("damaged"))  # type: ignore[arg-type]
+    cache.forget("kind", 1)
+    made = cache.make("kind", 1, write("whole"))  # type: ignore[arg-type]
+    assert (made / "a.txt").read_text("utf-8") == "whole"
