@@ -230,6 +230,6 @@ def _form(inputs: Tensors) -> list[tuple[Any, ...]]:
 
 def _first_lines(error: BaseException, limit: int = 600) -> str:
     text = " ".join(str(error).split())
-    if " " not in text:  # one word says little without its kind
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if not text or (" " not in text and isinstance(error, (AttributeError, LookupError, TypeError))):
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")  # a lone word says little without its kind
     return text if len(text) <= limit else text[:limit] + " …"
