@@ -119,7 +119,9 @@ class Build:
             probes=cases.calibration[:PROBES],
             config=self._config,
             metric=resolve_metric(self._config.metric, self._config.budget, cases.labelled),
-            lowering=Lowering(material, self._config.limits, engines, cache, self._log),
+            lowering=Lowering(
+                material, self._config.limits, engines, cache, self._log, until=0.8 * self._config.time_budget
+            ),
             folder=engines,
             log=self._log,
         )

@@ -23,6 +23,9 @@ from tailorbird.domain.quantisation import Quantisation
 
 R = TypeVar("R")
 
+LEAST_SECONDS = 5.0
+"""What a method is given at least, when a build's time is nearly up."""
+
 _RECORD = "quantised.json"
 
 
@@ -50,9 +53,13 @@ class Lowering:
         folder: a private directory for the children's temporary files and logs.
         cache: keeps what was made.
         log: receives each graph made.
+        until: seconds of the build by which a graph must be made; 0 for no bound.
     """
 
-    def __init__(self, material: Material, limits: Limits, folder: Path, cache: Cache, log: BuildLog) -> None:
+    def __init__(
+        self, material: Material, limits: Limits, folder: Path, cache: Cache, log: BuildLog, until: float = 0.0
+    ) -> None:
+        self._until = until
         self._material = material
         self._limits = limits
         self._folder = folder
@@ -145,9 +152,16 @@ class Lowering:
             threads=self._material.threads,
             seed=self._material.seed,
         )
-        with Worker(self._limits, self._folder / "quantise.log", scratch=self._folder) as worker:
+        with Worker(self._within_time(), self._folder / "quantise.log", scratch=self._folder) as worker:
             made = worker.call(known.function, args, Quantised)
         _write(folder / _RECORD, made)
+
+    def _within_time(self) -> Limits:
+        """The limits, and no more than the build's time budget leaves: what is not ready by then cannot race."""
+        if not self._until:
+            return self._limits
+        left = max(LEAST_SECONDS, self._until - self._log.seconds)
+        return msgspec.structs.replace(self._limits, seconds=min(self._limits.seconds, left))
 
     def _key(self, quantisation: Quantisation, known: Method) -> dict[str, Any]:
         """All that shapes the graph. The instruction set does: without VNNI weights are given one bit less."""
