@@ -67,10 +67,14 @@ kill: $(VENV)/.dev  ## the heavy tests: kill loops, full disks
 
 # --- the rest ---
 
-.PHONY: format zoo bench accuracy clean
+.PHONY: format proto zoo bench accuracy clean
 format: $(VENV)/.dev  ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: $(VENV)/.dev  ## compile the messages of the protocol over gRPC
+	cd src/tailorbird/service/rpc && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc --proto_path=. \
+	  --descriptor_set_out=protocol.binpb open_inference.proto health.proto
 
 zoo: $(VENV)/.zoo  ## fetch the models of the benchmarks into the cache
 	$(BIN)/python -m bench.zoo

@@ -19,7 +19,9 @@ from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.repository import keys
 from tailorbird.repository.config_pbtxt import config_pbtxt
+from tailorbird.repository.sign import sign_version
 
 WIDTH = 16
 SIGNATURE = Signature(
@@ -100,7 +102,13 @@ def unsealed(folder: Path, runtime: str = "onnxruntime", ballast: int = 0) -> Pa
 
 
 def version(folder: Path, runtime: str = "onnxruntime", ballast: int = 0, **changes: Any) -> Path:
-    """A sealed version."""
+    """A sealed version, signed by the key of this run of the tests."""
+    sign_version(sealed(folder, runtime, ballast, **changes), keys.ensured()[0])
+    return folder
+
+
+def sealed(folder: Path, runtime: str = "onnxruntime", ballast: int = 0, **changes: Any) -> Path:
+    """A sealed version that nobody has signed."""
     bundle.seal(unsealed(folder, runtime, ballast), manifest(runtime, **changes))
     return folder
 

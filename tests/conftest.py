@@ -22,3 +22,8 @@ def _cache_of_our_own() -> str:
 
 
 os.environ["TAILORBIRD_CACHE"] = _cache_of_our_own()
+
+# So are the keys that sign: nobody's own may sign what tests make, and none of them is trusted afterwards.
+os.environ["TAILORBIRD_KEYS"] = tempfile.mkdtemp(prefix="tailorbird-test-keys-")
+for _name in ("TAILORBIRD_KEY", "TAILORBIRD_KEY_PASSPHRASE"):
+    os.environ.pop(_name, None)

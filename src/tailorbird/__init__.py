@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailorbird.api import Result, build, doctor, inspect, open, publish, serve
+    from tailorbird.api import Result, bill_of_materials, build, compare, doctor, inspect, open, publish, serve
     from tailorbird.domain.config import BuildConfig
     from tailorbird.domain.errors import TailorbirdError
     from tailorbird.domain.signature import Tensors
@@ -21,7 +21,9 @@ __all__ = [
     "Result",
     "TailorbirdError",
     "Tensors",
+    "bill_of_materials",
     "build",
+    "compare",
     "doctor",
     "inspect",
     "open",

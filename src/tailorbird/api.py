@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailorbird.domain.config import BuildConfig, configured
-from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.domain.errors import BundleError, TailorbirdError, UsageError
 from tailorbird.domain.manifest import Manifest, speedup
 from tailorbird.domain.outcome import Outcome, Status
 
 if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
+    from tailorbird.builder.compare.comparison import Comparison
     from tailorbird.builder.graph.inspect import Inspection
+    from tailorbird.repository.keys import OwnKey
     from tailorbird.repository.load import LoadedEngine
 
 
@@ -58,7 +63,7 @@ def build(
     Args:
         model: an ONNX file, a ``.pt2`` file of ``torch.export``, or ``module:callable``.
         output: the ``.engine`` file to write.
-        repository: a directory to publish the engine into, as the next version of ``name``.
+        repository: a directory or ``s3://bucket/prefix`` to publish the engine into, as the next version of ``name``.
         name: the model's name; by default made of the source's.
         config: settings; with ``settings`` (fields of :class:`BuildConfig`) winning over them.
         observers: called with every event of the build log as it happens.
@@ -67,29 +72,39 @@ def build(
         UsageError, ModelError, InputError: the source, the settings or the data are wrong.
         NoEngineError: no candidate passed the gate; ``error.outcomes`` is the table.
     """
-    from tailorbird.builder.pipeline import Build
+    from tailorbird.builder.cached import CachedBuild, deliver
     from tailorbird.builder.workdir import workdir
+    from tailorbird.repository.keys import ensured
 
     chosen = configured(config or BuildConfig(), **settings)
     _check_output(output)
-    with _disk_errors("build"), workdir() as folder:
-        built = Build(str(model), chosen, folder, observers).run(name)
-        bundle = _packed(built.version_dir, built.manifest, Path(output)) if output else None
-        version_dir = _published(built.version_dir, Path(repository), name) if repository else None
-        return Result(built.manifest.outcomes, built.manifest, bundle, version_dir)
+    with _disk_errors("build"), workdir() as folder, CachedBuild(str(model), chosen, folder, observers, name) as work:
+        key, is_new = ensured()  # before the long work, which would end in vain without a key
+        if is_new:
+            work.tell_of_key(key.id, key.path)
+        found = work.run(partial(_press, key))
+        engine = _trusted(found.bundle, key, folder) if found.cached else found.bundle
+        bundle = deliver(engine, Path(output)) if output else None
+        version_dir = _published(engine, repository, name) if repository else None
+        return Result(found.manifest.outcomes, found.manifest, bundle, version_dir)
 
 
-def open(path: str | Path) -> LoadedEngine:  # noqa: A001 - the facade's name, as in gzip.open
+def open(path: str | Path, *, allow_unsigned: bool = False) -> LoadedEngine:  # noqa: A001 - the facade's name, as in gzip.open
     """Open an engine: a ``.engine`` file, a version's directory, or a model's directory (latest version).
 
     Use it as a context manager; ``run(inputs)`` takes and returns named arrays.
 
+    Args:
+        path: the engine.
+        allow_unsigned: for local experiments: open it without a trusted signature, too.
+
     Raises:
-        BundleError: the bundle is altered, incomplete, or made for another kind of machine.
+        BundleError: the bundle is altered, incomplete, not signed by a key trusted here, or made for another
+            kind of machine.
     """
     from tailorbird.repository.load import open_bundle
 
-    return open_bundle(Path(path))
+    return open_bundle(Path(path), allow_unsigned=allow_unsigned)
 
 
 def inspect(model: str | Path, *, shapes: str = "", try_backends: bool = True) -> Inspection:
@@ -101,16 +116,87 @@ def inspect(model: str | Path, *, shapes: str = "", try_backends: bool = True) -
 
 
 def publish(bundle: str | Path, repository: str | Path, *, name: str | None = None) -> Path:
-    """Publish a ``.engine`` file as a model's next version; returns the version's directory."""
+    """Publish a ``.engine`` file as a model's next version, unless it is the latest already.
+
+    Args:
+        bundle: the file, or a version's directory.
+        repository: a directory, or ``s3://bucket/prefix``.
+        name: the model's name; by default the bundle's own.
+
+    Returns:
+        The version's directory; for object storage this machine's copy of it.
+    """
     with _disk_errors("publish"):
-        return _published(Path(bundle), Path(repository), name)
+        return _published(Path(bundle), repository, name)
 
 
-def serve(source: str | Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve a repository or a bundle over the Open Inference Protocol until SIGTERM or SIGINT."""
+def serve(
+    source: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    channel: str = "",
+    allow_unsigned: bool = False,
+) -> None:
+    """Serve a repository or a bundle over the Open Inference Protocol until SIGTERM or SIGINT.
+
+    Args:
+        source: a repository, as a directory or ``s3://bucket/prefix``; or a ``.engine`` file.
+        host: address to listen on.
+        port: port to listen on; 0 picks a free one.
+        channel: serve what this channel points at; without it ``production``, or else the latest version.
+        allow_unsigned: for local experiments: serve models without a trusted signature, too.
+    """
     from tailorbird.service.app import serve as run_server
 
-    run_server(Path(source), host=host, port=port)
+    run_server(source, host=host, port=port, channel=channel, allow_unsigned=allow_unsigned)
+
+
+def bill_of_materials(bundle: str | Path) -> bytes:
+    """The bill of materials of a bundle as CycloneDX 1.6 JSON with a model card: what it is made of, and its figures.
+
+    Args:
+        bundle: a ``.engine`` file or a version's folder. Its files are verified; without a trusted signature the
+            bill says "signed by nobody".
+
+    Raises:
+        BundleError: the bundle is altered or incomplete.
+    """
+    import tempfile
+
+    from tailorbird.domain.bundlefile import unpack
+    from tailorbird.repository.bom import bill_of_materials as bill
+    from tailorbird.repository.trust import verified
+
+    source = Path(bundle)
+    with _disk_errors("read the bundle"), tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
+        version_dir = source if source.is_dir() else unpack(source, Path(folder, "bundle"))
+        return bill(verified(version_dir, allow_unsigned=True))
+
+
+def compare(a: str | Path, b: str | Path, *, measure: bool = False, allow_unsigned: bool = False) -> Comparison:
+    """What differs between two builds, and which of it explains the change in latency and accuracy.
+
+    Args:
+        a, b: each a ``.engine`` file, a version's folder, a model's folder in a repository (its latest version), or
+            a build log. Nothing of them is loaded or run unless ``measure`` is set.
+        measure: run both here in turn, A with one of B's settings after another, so that settings which differ at
+            once are told apart.
+        allow_unsigned: for local experiments: measure engines without a trusted signature, too.
+
+    Raises:
+        UsageError: there is nothing to compare at a path, or no engine to measure.
+        BundleError: a bundle cannot be read; or, to measure it, its files or its signature are not right.
+        BackendError, StepError: an engine that is to be measured does not run here.
+    """
+    from tailorbird.builder.compare.compare import compare as compare_records
+    from tailorbird.builder.compare.compare import compare_here
+
+    if not measure:
+        return compare_records(Path(a), Path(b))
+    with contextlib.ExitStack() as stack:
+        here, there = (stack.enter_context(_engine_of(Path(one), allow_unsigned)) for one in (a, b))
+        return compare_here(Path(a), Path(b), (here, there))
 
 
 def doctor() -> dict[str, Availability]:
@@ -118,6 +204,24 @@ def doctor() -> dict[str, Availability]:
     from tailorbird.backends import registry
 
     return registry.report()
+
+
+@contextmanager
+def _engine_of(path: Path, allow_unsigned: bool) -> Iterator[Path]:
+    """The folder of a verified version, for as long as the block runs; a ``.engine`` file is unpacked."""
+    from tailorbird.builder.compare.sides import read_side
+    from tailorbird.builder.workdir import workdir
+    from tailorbird.domain.bundlefile import unpack
+    from tailorbird.repository.trust import verified
+
+    side = read_side(path)
+    if side.manifest is None:
+        raise UsageError(f"{path} holds no engine to measure", got=side.kind, expected="a bundle or a version",
+                         hint="leave --measure out")  # fmt: skip
+    with _disk_errors("unpack the bundle"), workdir() as folder:
+        version_dir = side.place if side.place.is_dir() else unpack(side.place, folder / "version")
+        verified(version_dir, allow_unsigned=allow_unsigned)
+        yield version_dir
 
 
 def _check_output(output: str | Path | None) -> None:
@@ -130,19 +234,35 @@ def _check_output(output: str | Path | None) -> None:
         raise UsageError("the output's directory does not exist", got=Path(output).parent)
 
 
-def _packed(version_dir: Path, manifest: Manifest, output: Path) -> Path:
-    from tailorbird.domain.bundlefile import pack
+def _press(key: OwnKey, version_dir: Path, out: Path) -> None:
+    """A sealed version signed and packed."""
+    from tailorbird.domain.bundlefile import manifest_of, pack
     from tailorbird.repository.config_pbtxt import config_pbtxt
+    from tailorbird.repository.sign import sign_version
 
-    pack(version_dir, output, config_pbtxt(manifest))
-    return output
+    sign_version(version_dir, key)
+    pack(version_dir, out, config_pbtxt(manifest_of(version_dir)))
 
 
-def _published(source: Path, repository: Path, name: str | None) -> Path:
+def _trusted(cached: Path, key: OwnKey, folder: Path) -> Path:
+    """A cached engine whose signature is trusted here; another key's, or none, is replaced by ours in a copy."""
+    from tailorbird.repository.sign import sign_bundle
+    from tailorbird.repository.trust import signer_of
+
+    with contextlib.suppress(BundleError):
+        if signer_of(cached) is not None:
+            return cached
+    ours = folder / "signed.engine"
+    shutil.copyfile(cached, ours)
+    sign_bundle(ours, key)
+    return ours
+
+
+def _published(source: Path, repository: str | Path, name: str | None) -> Path:
     from tailorbird.domain.bundlefile import manifest_of
-    from tailorbird.repository.store import LocalRepository
+    from tailorbird.repository.opening import open_repository
 
-    store = LocalRepository(repository)
+    store = open_repository(repository)
     version = store.publish(source, name)
     return store.version_dir(name or manifest_of(source).model, version)
 

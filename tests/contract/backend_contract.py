@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tailorbird.backends.base import Backend, Session
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import BackendError, InputError
+from tailorbird.domain.errors import BackendError, InputError, UsageError
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.target import Target
@@ -40,6 +41,10 @@ class BackendContract:
 
     types: tuple[DType, ...] = tuple(dtype for dtype in DType if dtype is not DType.BYTES)
     """Element types that can be inputs and outputs."""
+    times_layers = True
+    """Whether a profile has times."""
+    fuses = True
+    """Whether an activation runs inside the convolution before it."""
 
     @pytest.fixture
     def backend(self) -> Backend:
@@ -235,7 +240,12 @@ class BackendContract:
         session.run(case.inputs)
         session.close()
         session.close()
-        for late in (lambda: session.run(case.inputs), session.executed_precision):
+        late_calls = (
+            lambda: session.run(case.inputs),
+            session.executed_precision,
+            lambda: session.profile([case.inputs], 1),
+        )
+        for late in late_calls:
             with pytest.raises(BackendError) as refused:
                 late()
             assert refused.value.message == "the session is closed\nHint: open the engine again"
@@ -247,6 +257,66 @@ class BackendContract:
 
     def test_executed_precision_of_floats_is_fp32(self, opened: Open) -> None:
         assert "fp32" in opened(models.dense()).executed_precision().values()
+
+    def test_a_profile_names_layers_with_their_times_and_nodes(self, opened: Open, mode: ShapeMode) -> None:
+        case = models.block()
+        layers = opened(case, mode).profile([case.inputs], runs=4)
+        names = [layer.name for layer in layers]
+        assert len(set(names)) == len(names) > 0
+        assert {layer.precision for layer in layers} <= KNOWN
+        assert all(layer.kind and math.isfinite(layer.milliseconds) and layer.milliseconds >= 0 for layer in layers)
+        assert (sum(layer.milliseconds for layer in layers) > 0) == self.times_layers
+        computing = [layer for layer in layers if {"first", "second", "product", "y"} & set(layer.nodes)]
+        assert len(computing) == 3  # each in a layer of its own
+        assert {layer.precision for layer in computing} == {"fp32"}
+
+    def test_what_was_fused_is_named(self, opened: Open) -> None:
+        case = models.block()
+        layers = opened(case).profile([case.inputs], runs=1)
+        (first,) = (layer for layer in layers if "first" in layer.nodes)
+        assert ("first_relu" in first.nodes) == self.fuses
+        for name in case.names()[0] - {"product", "flat"}:  # moving nothing is not executed everywhere
+            assert sum(name in layer.nodes for layer in layers) == 1, name
+
+    def test_layers_come_in_execution_order(self, opened: Open) -> None:
+        case = models.block()
+        layers = opened(case).profile([case.inputs], runs=1)
+        named = [name for layer in layers for name in layer.nodes if name in {"first", "second", "pool"}]
+        assert named == ["first", "second", "pool"]
+
+    def test_a_profile_agrees_with_the_executed_precision(self, opened: Open, case: Case, mode: ShapeMode) -> None:
+        session = opened(case, mode)
+        executed = session.executed_precision()
+        layers = session.profile([case.inputs], runs=1)
+        assert {layer.precision for layer in layers} <= set(executed.values())
+        for layer in layers:
+            assert executed.get(layer.name, layer.precision) == layer.precision  # some names are made up anew
+
+    def test_profiling_does_not_disturb_runs(self, opened: Open, case: Case) -> None:
+        session = opened(case)
+        agree(case, session.run(case.inputs))
+        kept = {name: array.copy() for name, array in case.inputs.items()}
+        session.profile([case.inputs, case.inputs], runs=2)
+        agree(case, session.run(case.inputs))
+        for name, array in kept.items():
+            np.testing.assert_array_equal(case.inputs[name], array)
+
+    @pytest.mark.parametrize(("sets", "runs"), [(0, 1), (1, 0), (1, -1)])
+    def test_a_profile_of_nothing_is_refused(self, opened: Open, sets: int, runs: int) -> None:
+        case = models.dense()
+        with pytest.raises(UsageError) as refused:
+            opened(case).profile([case.inputs] * sets, runs=runs)
+        assert refused.value.message == (
+            f"a profile needs runs and inputs: got {runs} runs, {sets} sets of inputs, expected at least one of each"
+        )
+
+    def test_a_profile_refuses_inputs_that_do_not_fit(self, opened: Open) -> None:
+        case = models.dense()
+        session = opened(case)
+        with pytest.raises(InputError, match=r"^missing input 'x'"):
+            session.profile([case.inputs, {}], runs=1)
+        with pytest.raises(InputError, match="got 9x16, expected 1x16 to 8x16"):
+            session.profile([{"x": models.numbers(9, 16)}], runs=1)
 
     @pytest.mark.parametrize("content", [b"not a model", b"\x08\x08\x12\xff\xff"])
     def test_a_broken_model_is_a_backend_error(self, backend: Backend, tmp_path: Path, content: bytes) -> None:

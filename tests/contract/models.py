@@ -28,6 +28,11 @@ class Case:
     def expected(self, inputs: Mapping[str, Any] | None = None) -> Arrays:
         return self.expect(**(inputs or self.inputs))
 
+    def names(self) -> tuple[set[str], set[str]]:
+        """Names of the graph's nodes, and of the values that they give out."""
+        nodes = self.model.graph.node
+        return {one.name for one in nodes}, {value for one in nodes for value in one.output}
+
     def write(self, folder: Path) -> Path:
         path = folder / f"{self.name}.onnx"
         onnx.save_model(self.model, path)
@@ -171,6 +176,43 @@ def same(dtype: DType, values: Any) -> Case:
     inputs = {"x": values}
     made = model([node("Identity", "x", "y")], signature)
     return Case(f"same_{dtype}", made, signature, Profile.static({"x": values.shape}), inputs, lambda x: {"y": x})
+
+
+def block() -> Case:
+    """Two convolutions with what runtimes fuse into them, a pool, and a product: every node has a name."""
+    one, two, product = numbers(16, 3, 3, 3, seed=5) / 5, numbers(16, 16, 3, 3, seed=6) / 12, numbers(16, 8, seed=7)
+    signature = Signature((spec("image", DType.FP32, "n", 3, 32, 32),), (spec("y", DType.FP32, "n", 8),))
+    inputs = {"image": numbers(2, 3, 32, 32)}
+    nodes = [
+        node("Conv", "image one", "a", name="first", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "b", name="first_relu"),
+        node("Conv", "b two", "c", name="second", pads=[1, 1, 1, 1]),
+        node("Add", "c b", "d", name="sum"),
+        node("Relu", "d", "e", name="sum_relu"),
+        node("GlobalAveragePool", "e", "f", name="pool"),
+        node("Flatten", "f", "g", name="flat"),
+        node("MatMul", "g product", "y", name="product"),
+    ]
+
+    def expect(image: Any) -> Arrays:
+        first = np.maximum(_convolved(image, one), 0)
+        return {"y": np.maximum(_convolved(first, two) + first, 0).mean((2, 3)) @ product}
+
+    return Case(
+        "block",
+        model(nodes, signature, one=one, two=two, product=product),
+        signature,
+        profile(inputs, {"image": (1, 3, 32, 32)}, {"image": (4, 3, 32, 32)}),
+        inputs,
+        expect,
+    )
+
+
+def _convolved(image: Any, weight: Any) -> Any:
+    """A 3 x 3 convolution with a border of one zero."""
+    padded = np.pad(image, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    return np.einsum("bchwij,ocij->bohw", windows, weight).astype(np.float32)
 
 
 CASES = (dense, embedding, whole_numbers, convolution, choice, twins)

@@ -8,6 +8,9 @@ from tests.contract.backend_contract import BackendContract
 
 
 class TestReference(BackendContract):
+    times_layers = False
+    fuses = False
+
     @pytest.fixture
     def backend(self) -> Backend:
         return registry.backend("reference")

@@ -38,6 +38,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("TAILORBIRD_CACHE", str(tmp_path / "cache"))  # no test gets what another built
     monkeypatch.setenv(MARK, uuid.uuid4().hex)
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(tmp_path)
@@ -145,7 +146,7 @@ def test_the_bundle_keeps_its_log_and_report(tmp_path: Path) -> None:
     papers = result.version_dir / "tailorbird"
     lines = [msgspec.json.decode(line) for line in (papers / "build.jsonl").read_bytes().splitlines()]
     assert [line["event"] for line in lines] == [event["event"] for event in shown]
-    assert [line["event"] for line in lines if line["event"] != "round"] == [
+    assert [line["event"] for line in lines if line["event"] not in ("cache", "round")] == [
         "started", "normalised", "cases", "reference", "candidates", "tried", "tried", "chosen", "finished",
     ]  # fmt: skip
     report = (papers / "report.html").read_text("utf-8")

@@ -30,7 +30,7 @@ from tailorbird.repository.store import LocalRepository
 sources, repository = [Path(path) for path in sys.argv[2:]], LocalRepository(Path(sys.argv[1]))
 print("ready", flush=True)
 for source in itertools.cycle(sources):
-    repository.publish(source)
+    repository.publish(source, again=True)
 """
 
 PACK_FOREVER = """
@@ -66,7 +66,7 @@ def publish_killed(repository, step):
     pid = os.fork()
     if pid == 0:
         kill_before(step)
-        repository.publish(newer)
+        repository.publish(newer, again=True)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -85,7 +85,7 @@ while code == -signal.SIGKILL:
     step += 1
     repository = LocalRepository(folder / str(step))
     for _ in range(earlier):
-        repository.publish(older)
+        repository.publish(older, again=True)
     code = publish_killed(repository, step)
     check(repository, step)
 assert code == 0, code
@@ -97,7 +97,7 @@ import sys
 from pathlib import Path
 from tailorbird.repository.store import LocalRepository
 for _ in range(5):
-    print(LocalRepository(Path(sys.argv[1])).publish(Path(sys.argv[2])), flush=True)
+    print(LocalRepository(Path(sys.argv[1])).publish(Path(sys.argv[2]), again=True), flush=True)
 """
 
 
@@ -132,7 +132,7 @@ def check_repository(repository: LocalRepository, before: int, source: Path) -> 
     checks = repository.verify() if repository.root.exists() else ()
     assert [check.problem for check in checks if not check.ok] == []
     assert len(checks) >= before
-    assert repository.publish(source) == len(checks) + 1
+    assert repository.publish(source, again=True) == len(checks) + 1
     assert list(layout.incoming_dir(repository.root).iterdir()) == []
     config = (repository.root / "tiny" / "config.pbtxt").read_bytes()
     assert config == config_pbtxt(repository.manifest("tiny"))
@@ -265,7 +265,7 @@ def test_a_full_disk_publishes_nothing(disk: tuple[Path, str], kind: str, reques
     )
     assert [(check.version, check.ok) for check in repository.verify()] == [(1, True)]
     assert list(layout.incoming_dir(repository.root).iterdir()) == []
-    assert repository.publish(folder / "small") == 2
+    assert repository.publish(folder / "small", again=True) == 2
 
 
 def test_a_full_disk_keeps_the_old_file(disk: tuple[Path, str], version: Path) -> None:

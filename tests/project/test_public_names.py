@@ -9,7 +9,7 @@ import tailorbird
 
 PUBLIC = [
     *["BuildConfig", "Result", "TailorbirdError", "Tensors"],
-    *["build", "doctor", "inspect", "open", "publish", "serve"],
+    *["bill_of_materials", "build", "compare", "doctor", "inspect", "open", "publish", "serve"],
 ]
 
 

@@ -27,7 +27,7 @@ def test_a_repository_with_an_altered_model(tmp_path: Path, runtime: str) -> Non
     repository = LocalRepository(tmp_path / "repository")
     version = bundles.version(tmp_path / "made", runtime)
     for name in ("good", "good", "bad"):
-        repository.publish(version, name)
+        repository.publish(version, name, again=True)
     next(repository.version_dir("bad").glob("model.*")).write_bytes(b"altered")
     with running_server(repository.root) as url:
         check(url, "good", "2")

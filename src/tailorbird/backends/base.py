@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -18,11 +19,15 @@ import numpy as np
 from tailorbird.domain.candidate import Candidate, Option
 from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array, DType
-from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError
+from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError, UsageError
+from tailorbird.domain.layers import Layer
 from tailorbird.domain.manifest import EngineFormat
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Signature, Tensors
 from tailorbird.domain.target import Target
+
+WARM_RUNS = 3
+"""Runs before those that a profile times."""
 
 
 class Availability(msgspec.Struct, frozen=True):
@@ -95,8 +100,7 @@ class Session(Closing):
         self._check_open()
         form = _form(inputs)
         if form != self._accepted:
-            self._signature.check(inputs)
-            self._candidate.profile.check({name: array.shape for name, array in inputs.items()})
+            self._check(inputs)
             self._accepted = form
         with self._border:
             return self._run(inputs)
@@ -110,6 +114,32 @@ class Session(Closing):
         with vendor_border(self._backend, "report executed precision"):
             return self._executed_precision()
 
+    def profile(self, inputs: Sequence[Tensors], runs: int) -> tuple[Layer, ...]:
+        """What is executed, layer by layer in execution order, with the time each layer takes.
+
+        Profiling happens beside the session, which stays as fast as it is, and needs as much memory again.
+
+        Args:
+            inputs: at least one set of them, each as :meth:`run` takes it; all are run, in turn.
+            runs: how many runs to time, at least one; a few more come first, to warm up.
+
+        Returns:
+            Layers with unique names; none where the runtime does not tell. Their ``nodes`` name nodes of the engine's
+            graph, or values that those give out, as far as the runtime tells; what it added itself may be among them.
+
+        Raises:
+            InputError: names, dtypes or shapes do not fit.
+            BackendError: the runtime failed, or the session is closed.
+        """
+        self._check_open()
+        if runs < 1 or not inputs:
+            raise UsageError("a profile needs runs and inputs", got=f"{runs} runs, {len(inputs)} sets of inputs",
+                             expected="at least one of each")  # fmt: skip
+        for one in inputs:
+            self._check(one)
+        with vendor_border(self._backend, "profile the engine"):
+            return self._profile(inputs, runs)
+
     def close(self) -> None:
         """Release the engine; a second call does nothing."""
         if not self._closed:
@@ -121,6 +151,10 @@ class Session(Closing):
         if self._closed:
             raise BackendError("the session is closed", hint="open the engine again")
 
+    def _check(self, inputs: Tensors) -> None:
+        self._signature.check(inputs)
+        self._candidate.profile.check({name: array.shape for name, array in inputs.items()})
+
     @abc.abstractmethod
     def _run(self, inputs: Tensors) -> dict[str, Array]: ...
 
@@ -130,10 +164,14 @@ class Session(Closing):
     @abc.abstractmethod
     def _close(self) -> None: ...
 
+    def _profile(self, inputs: Sequence[Tensors], runs: int) -> tuple[Layer, ...]:
+        """Nothing, unless the runtime can tell; warm up with ``WARM_RUNS`` runs where it can."""
+        return ()
+
     def _sample(self) -> dict[str, Array]:
         """Zeros at the profile's opt shape: enough to make a runtime report, never to measure."""
         shapes = self._candidate.profile.opt
-        zeros = {spec.name: "" if spec.dtype is DType.BYTES else 0 for spec in self._signature.inputs}
+        zeros = {spec.name: b"" if spec.dtype is DType.BYTES else 0 for spec in self._signature.inputs}
         return {spec.name: np.full(shapes[spec.name], zeros[spec.name], spec.dtype.numpy)
                 for spec in self._signature.inputs}  # fmt: skip
 

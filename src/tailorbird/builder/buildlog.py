@@ -3,7 +3,10 @@
 Every line has ``event`` (below), ``at`` (seconds since the build began) and the event's own fields:
 
 ========================  ==============================================================================
+key made                  key (id), path: this machine had no key to sign with
 started                   source, config, versions, device
+cache                     kind, about, key, hit, made (the entry, or the nearest earlier one), changed (since that)
+cache notice              what (healed, waiting or not kept), kind, reason
 normalised                passes, notes, signature
 cases                     profile, places (shapes), real (sets of the user's), calibration (sets), labelled, notes
 source refused            reason: no runtime takes the source as it is, so the repaired graph is the reference
@@ -18,9 +21,12 @@ tried                     candidate, status, reason, median (ms, or null), secon
 probing                   candidate, number, of: one group's error is being measured
 sensitivity               candidate, groups (units, first, noise by output; the guiltiest first)
 mixed                     seed, stopped: why the search for mixed precision ended before its end
-not measured              instances, reason: the latency table lacks this many side by side
 round                     number, medians (cost in ms by candidate)
 chosen                    candidate, reason
+side by side              instances: the latency table now has this many side by side, too
+not measured              instances, reason: the latency table lacks this many side by side
+profiled                  candidate, layers, ms (of all layers together), seconds
+not profiled              candidate, reason
 finished                  seconds
 ========================  ==============================================================================
 """

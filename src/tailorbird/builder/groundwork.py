@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
 
+from tailorbird.backends.host import usable_cores
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
+from tailorbird.builder.fingerprint import normalised_key, references_key
 from tailorbird.builder.gate import oracle
-from tailorbird.builder.prepare import Cases, CasesArgs, PrepareArgs, Prepared
-from tailorbird.builder.sources import export_torch
-from tailorbird.builder.sources.source import Source
+from tailorbird.builder.gate.judge import Case
+from tailorbird.builder.intake import Intake
+from tailorbird.builder.prepare import OUTLINE, Cases, CasesArgs, PrepareArgs, Prepared
+from tailorbird.builder.recall import Recall
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import ModelError, TailorbirdError
-from tailorbird.domain.profile import format_shapes
 
 CROSS_CHECK_SECONDS = 10.0
 PROBES = 4
@@ -24,26 +27,60 @@ _PREPARE = "tailorbird.builder.prepare"
 _ORACLE = "tailorbird.builder.gate.oracle"
 _TORCH = "tailorbird.builder.sources.export_torch"
 
+_MODEL = "model.onnx"
+_GROUND = "prepared.json"
+_ANSWERS = "answers.json"
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What is kept beside a normalised graph."""
+
+    prepared: Prepared
+    example: str
+    """Shapes of a program's example, in trtexec's grammar."""
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What is kept beside inputs and reference outputs, whose files are named relative to it."""
+
+    cases: Cases
+    oracle: str
+    agreement: float | None
+    """How close the normalised graph comes to the reference, in dB."""
+    crossed: float | None
+    """How close a second oracle comes, where that was feasible."""
+    refused: str
+    """Why no runtime takes the source as it is; empty where one does."""
+
 
 class Groundwork:
-    """One source's groundwork, laid in one directory; every step runs in a process of its own.
+    """One source's groundwork: from the cache as far as it is known, and otherwise laid in processes of its own.
 
     Args:
-        source: what the user named.
+        intake: the source and the data.
+        whole: the build's fingerprint.
         config: shapes, data, limits.
-        threads: for the reference.
-        folder: an existing private directory.
+        folder: an existing private directory for the children's logs and temporary files.
+        recall: the way to the cache.
         log: receives each step.
     """
 
-    def __init__(self, source: Source, config: BuildConfig, threads: int, folder: Path, log: BuildLog) -> None:
-        self._source = source
+    def __init__(self, intake: Intake, whole: dict[str, str], config: BuildConfig, folder: Path,
+                 recall: Recall, log: BuildLog) -> None:  # fmt: skip
+        self._intake = intake
+        self._whole = whole
         self._config = config
-        self._threads = threads
+        self._threads = max(config.threads, default=usable_cores())
         self._folder = folder
+        self._recall = recall
         self._log = log
-        self.normalised = folder / "normalised" / "model.onnx"
+        self.normalised = folder
         """The normalised ONNX file, once :meth:`lay` has returned."""
+
+    @property
+    def outline(self) -> Path:
+        """The normalised graph's outline, once :meth:`lay` has returned."""
+        return self.normalised.with_name(OUTLINE)
 
     def lay(self) -> tuple[Prepared, Cases]:
         """Export, normalise, write inputs, answer them by the source, and prove that normalising changed nothing.
@@ -52,69 +89,95 @@ class Groundwork:
             ModelError: the source cannot be read, exported, normalised or run by any reference.
             UsageError, InputError: shapes or data contradict the signature.
         """
-        model, example = self._onnx_form()
-        prepared, cases = self._prepare(model, example)
-        answered = self._answer(model, prepared, cases)
-        agreement = self._agreement(prepared, cases)
-        if not _agrees(agreement) and prepared.rewrites:
-            self._log.write("rewrites undone", passes=prepared.rewrites, snr_db=agreement)
-            prepared, cases = self._prepare(model, example, skip=prepared.rewrites)
-            answered = self._answer(model, prepared, cases)
-            agreement = self._agreement(prepared, cases)
-        if not _agrees(agreement):
-            raise _changed(agreement)
-        crossed = self._agreement(prepared, cases, backend="reference", seconds=CROSS_CHECK_SECONDS)
-        self._log.write("reference", oracle=answered.oracle, normalised_db=agreement, cross_check_db=crossed,
-                        agree_db=oracle.AGREE_DB)  # fmt: skip
-        return prepared, cases
+        prepared, answers = self._laid(())
+        if not _agrees(answers.agreement) and prepared.rewrites:
+            self._log.write("rewrites undone", passes=prepared.rewrites, snr_db=answers.agreement)
+            prepared, answers = self._laid(prepared.rewrites)
+        if not _agrees(answers.agreement):
+            raise _changed(answers.agreement)
+        return prepared, answers.cases
 
-    def _made(self, name: str) -> Path:
-        path = self._folder / name
-        path.mkdir(exist_ok=True)
-        return path
+    def _laid(self, skip: tuple[str, ...]) -> tuple[Prepared, Answers]:
+        place, _ = self._recall.make("normalised", normalised_key(self._whole, skip), lambda at: self._fill(at, skip))
+        self.normalised = place / _MODEL
+        ground = msgspec.json.decode((place / _GROUND).read_bytes(), type=Ground)
+        prepared = ground.prepared
+        self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
+        key = references_key(self._whole, skip)
+        place, known = self._recall.make("references", key, lambda at: self._answer_all(at, ground))
+        answers = msgspec.json.decode((place / _ANSWERS).read_bytes(), type=Answers)
+        if known:
+            self._tell(answers)
+        return prepared, msgspec.structs.replace(answers, cases=rebased(answers.cases, place))
+
+    def _fill(self, folder: Path, skip: tuple[str, ...]) -> None:
+        """Normalise the source into a folder."""
+        model, example = self._intake.onnx_form()
+        with self._worker() as worker:
+            args = PrepareArgs(str(model), str(folder / _MODEL), skip)
+            prepared = worker.call(f"{_PREPARE}:prepare", args, Prepared)
+        self._intake.check_model(prepared.source_digest)
+        (folder / _GROUND).write_bytes(msgspec.json.encode(Ground(prepared, example)))
+
+    def _answer_all(self, folder: Path, ground: Ground) -> None:
+        """Lay out inputs in a folder, answer them by the source, and hold the normalised graph against the answers."""
+        prepared = ground.prepared
+        with self._worker() as worker:
+            cases = worker.call(f"{_PREPARE}:lay_out", self._cases_args(ground, folder), Cases)
+        self._intake.check_data()
+        self._tell_cases(cases)
+        answered, refused = self._answer(prepared, cases)
+        agreement = self._agreement(prepared, cases)
+        if not _agrees(agreement) and not prepared.rewrites:
+            raise _changed(agreement)
+        crossed = None
+        if _agrees(agreement):
+            crossed = self._agreement(prepared, cases, backend="reference", seconds=CROSS_CHECK_SECONDS)
+        answers = Answers(rebased(cases, None), answered.oracle, agreement, crossed, refused)
+        self._tell_reference(answers)
+        for left in folder.iterdir():
+            if left.is_dir():  # an oracle that was stopped leaves its own copy of the model
+                shutil.rmtree(left, ignore_errors=True)
+        (folder / _ANSWERS).write_bytes(msgspec.json.encode(answers))
+
+    def _tell(self, answers: Answers) -> None:
+        self._tell_cases(answers.cases)
+        if answers.refused:
+            self._log.write("source refused", reason=answers.refused)
+        self._tell_reference(answers)
+
+    def _tell_cases(self, cases: Cases) -> None:
+        self._log.write("cases", profile=str(cases.profile), real=sum(case.real for case in cases.cases),
+                        calibration=len(cases.calibration), labelled=cases.labelled, notes=cases.notes,
+                        places={case.place.edge: case.place.shapes for case in cases.cases})  # fmt: skip
+
+    def _tell_reference(self, answers: Answers) -> None:
+        if _agrees(answers.agreement):
+            self._log.write("reference", oracle=answers.oracle, normalised_db=answers.agreement,
+                            cross_check_db=answers.crossed, agree_db=oracle.AGREE_DB)  # fmt: skip
 
     def _worker(self, seconds: float | None = None) -> Worker:
         limits = self._config.limits
         if seconds is not None:
             limits = msgspec.structs.replace(limits, seconds=min(seconds, limits.seconds))
-        return Worker(limits, self._folder / "steps.log", search_path=(str(Path.cwd()),), scratch=self._made("tmp"))
+        scratch = self._folder / "tmp"
+        scratch.mkdir(exist_ok=True)
+        return Worker(limits, self._folder / "steps.log", search_path=(str(Path.cwd()),), scratch=scratch)
 
-    def _onnx_form(self) -> tuple[Path, str]:
-        """The source as an ONNX file, and the example's shapes in trtexec's grammar when it is a program."""
-        if not self._source.is_program:
-            return Path(self._source.text), ""
-        path = self._made("exported") / "model.onnx"
-        with self._worker() as worker:
-            args = export_torch.ExportArgs(self._source.text, str(path))
-            exported = worker.call(f"{_TORCH}:export", args, export_torch.Exported)
-        return path, format_shapes(exported.shapes)
-
-    def _prepare(self, model: Path, example: str, skip: tuple[str, ...] = ()) -> tuple[Prepared, Cases]:
-        self._made("normalised")
-        with self._worker() as worker:
-            args = PrepareArgs(str(model), str(self.normalised), skip)
-            prepared = worker.call(f"{_PREPARE}:prepare", args, Prepared)
-            self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
-            cases = worker.call(f"{_PREPARE}:lay_out", self._cases_args(prepared, example), Cases)
-        self._log.write("cases", profile=str(cases.profile), real=sum(case.real for case in cases.cases),
-                        calibration=len(cases.calibration), labelled=cases.labelled, notes=cases.notes,
-                        places={case.place.edge: case.place.shapes for case in cases.cases})  # fmt: skip
-        return prepared, cases
-
-    def _cases_args(self, prepared: Prepared, example: str) -> CasesArgs:
-        config = self._config
+    def _cases_args(self, ground: Ground, folder: Path) -> CasesArgs:
+        config, prepared = self._config, ground.prepared
         said = config.min_shapes or config.opt_shapes or config.max_shapes or config.data
         return CasesArgs(
             signature=prepared.signature,
             index_limits=prepared.index_limits,
             min_shapes=config.min_shapes,
-            opt_shapes=config.opt_shapes if said else example,
+            opt_shapes=config.opt_shapes if said else ground.example,
             max_shapes=config.max_shapes,
             data=config.data,
             labels=config.labels,
             metric=config.budget.metric or config.metric,
             seed=config.seed,
-            folder=str(self._made("cases")),
+            folder=str(folder),
         )
 
     def _oracle_args(self, model: Path | str, prepared: Prepared, cases: Cases, backend: str = "") -> oracle.OracleArgs:
@@ -129,18 +192,20 @@ class Groundwork:
             backend=backend,
         )
 
-    def _answer(self, model: Path, prepared: Prepared, cases: Cases) -> oracle.OracleReport:
-        """Reference outputs of the source; of the normalised graph when no runtime takes the source as it is."""
+    def _answer(self, prepared: Prepared, cases: Cases) -> tuple[oracle.OracleReport, str]:
+        """Reference outputs of the source; of the normalised graph, and why, when no runtime takes the source."""
+        source = self._intake.source
+        args = self._oracle_args(source.text, prepared, cases)
         with self._worker() as worker:
-            if self._source.is_program:
-                program = self._oracle_args(self._source.text, prepared, cases)
-                return worker.call(f"{_TORCH}:answer", program, oracle.OracleReport)
+            if source.is_program:
+                return worker.call(f"{_TORCH}:answer", args, oracle.OracleReport), ""
             try:
-                return worker.call(f"{_ORACLE}:answer", self._oracle_args(model, prepared, cases), oracle.OracleReport)
+                return worker.call(f"{_ORACLE}:answer", args, oracle.OracleReport), ""
             except ModelError as error:
                 self._log.write("source refused", reason=error.message)
+                refused = error.message
             repaired = self._oracle_args(self.normalised, prepared, cases)
-            return worker.call(f"{_ORACLE}:answer", repaired, oracle.OracleReport)
+            return worker.call(f"{_ORACLE}:answer", repaired, oracle.OracleReport), refused
 
     def _agreement(
         self, prepared: Prepared, cases: Cases, backend: str = "", seconds: float | None = None
@@ -153,6 +218,21 @@ class Groundwork:
             except TailorbirdError as error:
                 self._log.write("cross-check not feasible", backend=backend or "first", reason=error.message)
                 return None
+
+
+def rebased(cases: Cases, folder: Path | None) -> Cases:
+    """The same cases with their files in another folder, or named relative to any."""
+
+    def moved(text: str) -> str:
+        name = Path(text).name
+        return text and (str(folder / name) if folder else name)
+
+    def placed(case: Case) -> Case:
+        return msgspec.structs.replace(case, inputs=moved(case.inputs), outputs=moved(case.outputs),
+                                       labels=moved(case.labels))  # fmt: skip
+
+    return msgspec.structs.replace(cases, cases=tuple(map(placed, cases.cases)),
+                                   calibration=tuple(map(placed, cases.calibration)))  # fmt: skip
 
 
 def _agrees(agreement: float | None) -> bool:

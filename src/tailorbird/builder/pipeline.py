@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,24 +11,28 @@ from tailorbird import __version__
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import cpu_facts, usable_cores
-from tailorbird.builder.buildlog import BuildLog, Observer
-from tailorbird.builder.cache import Cache, cache_root
+from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.gate.metrics import resolve_metric
 from tailorbird.builder.groundwork import PROBES, Groundwork
+from tailorbird.builder.intake import Intake
 from tailorbird.builder.prepare import Cases, Prepared
 from tailorbird.builder.quantise.lowering import Lowering, Material
+from tailorbird.builder.recall import Recall
 from tailorbird.builder.report import read_events, write_report
 from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
 from tailorbird.builder.search.course import Course
+from tailorbird.builder.search.profile import profiled
 from tailorbird.builder.search.race import Race
-from tailorbird.builder.sources.source import program_digest, resolve
+from tailorbird.builder.sources.source import program_digest
 from tailorbird.domain import bundle
 from tailorbird.domain.budget import GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import NoEngineError
+from tailorbird.domain.layers import LAYERS, LayerBook, encode_layers
 from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.domain.outcome import Outcome, Status
+from tailorbird.domain.outline import OUTLINE
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,23 @@ class Build:
     """One build inside one working directory; the steps below run in the order they are written.
 
     Args:
-        text: the source as the user named it.
+        intake: the source and the data.
+        whole: the build's fingerprint.
         config: the settings.
-        folder: an empty private directory.
-        observers: shown every event of the build log.
+        folder: a private directory, with the build log in it.
+        recall: the way to the cache.
+        log: the build log.
     """
 
-    def __init__(self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer]) -> None:
+    def __init__(self, intake: Intake, whole: dict[str, str], config: BuildConfig, folder: Path,
+                 recall: Recall, log: BuildLog) -> None:  # fmt: skip
         self._config = config
         self._folder = folder
-        self._source = resolve(text)
+        self._source = intake.source
         self._threads = max(config.threads, default=usable_cores())
-        self._log = BuildLog(folder / "build.jsonl", *observers)
+        self._recall = recall
+        self._log = log
+        self._ground = Groundwork(intake, whole, config, folder, recall, log)
 
     def run(self, name: str | None = None) -> Built:
         """All steps.
@@ -65,13 +74,13 @@ class Build:
         """
         able = capabilities_for(self._config)
         versions = _versions(able)
-        self._log.write("started", source=self._source.text, config=self._config, versions=versions, device=cpu_facts())
-        ground = Groundwork(self._source, self._config, self._threads, self._folder, self._log)
-        prepared, cases = ground.lay()
+        prepared, cases = self._ground.lay()
         candidates, baseline = self._candidates(prepared, cases, able)
-        course = self._course(ground, prepared, cases)
-        outcomes = tuple(Race(course).run(candidates, baseline))
+        course = self._course(prepared, cases)
+        race = Race(course)
+        outcomes = tuple(race.run(candidates, baseline))
         winner = _winner(outcomes)
+        layers = profiled(course, race.podium)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         manifest = Manifest(
             model=name or self._source.name,
@@ -88,7 +97,7 @@ class Build:
             goal=self._config.goal,
             provenance=self._provenance(prepared, versions),
         )
-        return self._seal(course.engine(winner.candidate), manifest)
+        return self._seal(course.engine(winner.candidate), manifest, layers)
 
     def _candidates(
         self, prepared: Prepared, cases: Cases, able: dict[str, Capabilities]
@@ -101,18 +110,17 @@ class Build:
                         left_out=entrants.left_out)  # fmt: skip
         return entrants.candidates, baseline
 
-    def _course(self, ground: Groundwork, prepared: Prepared, cases: Cases) -> Course:
+    def _course(self, prepared: Prepared, cases: Cases) -> Course:
         engines = self._folder / "engines"
         engines.mkdir()
         material = Material(
-            model=str(ground.normalised),
+            model=str(self._ground.normalised),
             digest=prepared.normalised_digest,
             samples=tuple(case.inputs for case in cases.calibration),
             data_digest=cases.data_digest,
             threads=self._threads,
             seed=self._config.seed,
         )
-        cache = Cache(cache_root(self._config.cache))
         return Course(
             signature=prepared.signature,
             cases=cases.cases,
@@ -120,19 +128,21 @@ class Build:
             config=self._config,
             metric=resolve_metric(self._config.metric, self._config.budget, cases.labelled),
             lowering=Lowering(
-                material, self._config.limits, engines, cache, self._log, until=0.8 * self._config.time_budget
+                material, self._config.limits, engines, self._recall, self._log, until=0.8 * self._config.time_budget
             ),
             folder=engines,
             log=self._log,
         )
 
-    def _seal(self, engine: Path, manifest: Manifest) -> Built:
+    def _seal(self, engine: Path, manifest: Manifest, layers: LayerBook) -> Built:
         """The version directory: engine, build log, report, and a manifest over all of them."""
         version_dir = engine.rename(self._folder / "version")
         papers = version_dir / "tailorbird"
         papers.mkdir()
         (self._folder / "build.jsonl").rename(papers / "build.jsonl")
-        write_report(papers / "report.html", manifest, read_events(papers / "build.jsonl"))
+        shutil.copyfile(self._ground.outline, version_dir / OUTLINE)
+        (version_dir / LAYERS).write_bytes(encode_layers(layers))
+        write_report(papers / "report.html", manifest, read_events(papers / "build.jsonl"), layers)
         return Built(bundle.seal(version_dir, manifest), version_dir)
 
     def _provenance(self, prepared: Prepared, versions: dict[str, str]) -> Provenance:

@@ -16,7 +16,9 @@ from tailorbird.builder.cases.synthesise import index_limits, synthesise
 from tailorbird.builder.gate.judge import ROW_SETS, Case
 from tailorbird.builder.gate.metrics import find_metric, resolve_metric
 from tailorbird.builder.graph.normalise import normalise
-from tailorbird.builder.sources.onnx_file import read_model, signature_of, source_digest, write_model
+from tailorbird.builder.graph.outline import write_outline
+from tailorbird.builder.sources.onnx_file import external_files, read_model, signature_of, source_digest, write_model
+from tailorbird.builder.sources.source import External, ExternalArgs
 from tailorbird.domain.budget import Budget
 from tailorbird.domain.errors import InputError, UsageError
 from tailorbird.domain.profile import Profile, format_shapes, parse_shapes
@@ -29,6 +31,9 @@ MANY_SETS = 8
 """The same where they take no more than ``UNLABELLED_ROWS`` and the data has as many held out."""
 
 UNLABELLED_ROWS = 32
+
+OUTLINE = "graph.json"
+"""Beside the normalised model."""
 
 
 class PrepareArgs(msgspec.Struct, frozen=True):
@@ -83,14 +88,20 @@ class Cases(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
+def external(args: ExternalArgs) -> External:
+    """The data files that an ONNX file names; raises :class:`ModelError` for what cannot be a model."""
+    return External(external_files(Path(args.model)))
+
+
 def prepare(args: PrepareArgs) -> Prepared:
-    """Read, normalise and write the model; raises :class:`ModelError` for what cannot be a model."""
+    """Read, normalise and write the model, its outline beside it; raises :class:`ModelError` for what is none."""
     source = Path(args.model)
     model = read_model(source)
     signature = signature_of(model)
     normalised = normalise(model, frozenset(args.skip))
     target = Path(args.normalised)
     write_model(normalised.model, target)
+    write_outline(normalised.model, target.with_name(OUTLINE))
     return Prepared(
         signature=signature,
         source_digest=source_digest(source),

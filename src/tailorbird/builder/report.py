@@ -11,28 +11,43 @@ import msgspec
 
 from tailorbird.builder.figures import gains
 from tailorbird.builder.figures.guilt import Event, sensitivity_bars
+from tailorbird.builder.figures.layertimes import layer_times
+from tailorbird.builder.figures.phases import phases_html
 from tailorbird.builder.figures.points import Plot, plot_of
+from tailorbird.builder.figures.precisions import precision_map
+from tailorbird.builder.figures.reproduce import reproduce_html
 from tailorbird.builder.figures.scatter import scatter_svg
 from tailorbird.builder.figures.style import PAGE_STYLE
 from tailorbird.builder.figures.tables import candidates_table, gate_table, latency_table, number
+from tailorbird.domain.layers import LayerBook
 from tailorbird.domain.manifest import Manifest, speedup
 from tailorbird.domain.objective import Goal
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
+_READING = (
+    "<h2>How to read this</h2><p>Tailorbird built this model in many ways, the <em>candidates</em>: each with a "
+    "runtime, a precision and a number of threads. It checked every engine that came out against the model in 32-bit "
+    "floats, the <em>gate</em>, and measured those that were right on this machine; the last of them in turn, so that "
+    "noise did not choose. The fastest that passed is the <em>chosen</em> engine. Times are milliseconds of one run, "
+    "seen from the host; SNR is the signal-to-noise ratio of its outputs against the model’s own, where 20 dB is an "
+    "error of a tenth and more is better.</p>"
+)
+
 _NARROW = (350, 330)
 """The plot's size for a phone, whose letters must not shrink with it."""
 
 
-def write_report(path: Path, manifest: Manifest, events: Sequence[Event] = ()) -> None:
+def write_report(path: Path, manifest: Manifest, events: Sequence[Event] = (), layers: LayerBook | None = None) -> None:
     """Write the page for one build. Needs no network and no script to be read.
 
     Args:
         path: the file to write.
         manifest: of the chosen engine.
-        events: lines of the build log, for the layers' errors and the notes.
+        events: lines of the build log, for the layers' errors, the notes, the times and the command.
+        layers: of the chosen engine and the runner-up, the chosen one first.
     """
-    path.write_text(_page(manifest, events), "utf-8")
+    path.write_text(_page(manifest, events, layers or LayerBook()), "utf-8")
 
 
 def read_events(path: Path) -> list[Event]:
@@ -40,16 +55,21 @@ def read_events(path: Path) -> list[Event]:
     return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
 
 
-def _page(manifest: Manifest, events: Sequence[Event]) -> str:
+def _page(manifest: Manifest, events: Sequence[Event], layers: LayerBook) -> str:
     title = f"{escape(manifest.model)}: {escape(manifest.candidate.name)}"
     goal = manifest.goal
     parts = (
         _head(manifest, goal),
+        _READING,
         _pictures(manifest, events, goal),
         candidates_table(manifest.outcomes, goal),
         latency_table(manifest.latency),
+        layer_times(layers),
+        precision_map(layers),
         gate_table(manifest.gate, manifest.executed),
         _notes(manifest, events),
+        phases_html(events),
+        reproduce_html(manifest, events),
         _origin(manifest),
     )
     return (
@@ -130,16 +150,17 @@ def _noted(events: Iterable[Event]) -> Iterator[str]:
                 yield f"Mixed precision from {event['seed']}: {event['stopped']}"
             case "not measured":
                 yield f"Not measured with {event['instances']} instances: {event['reason']}"
+            case "not profiled":
+                yield f"No times by layer of {event['candidate']}: {event['reason']}"
+            case "cache" if event.get("hit"):
+                yield f"From the cache: {event.get('kind')}, made {event.get('made')}"
 
 
 def _origin(manifest: Manifest) -> str:
     facts = manifest.provenance
     lines = {
-        "source": f"{facts.source} ({facts.source_digest})",
         "passes": ", ".join(facts.passes) or "none",
-        "versions": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
-        "device": ", ".join(f"{key} {value}" for key, value in facts.device.items()),
         "built": facts.created,
     }
     rows = "".join(f"<tr><th>{key}<td><code>{escape(value)}</code></tr>" for key, value in lines.items())
-    return f'<h2>Where it comes from</h2><div class="scroll"><table>{rows}</table></div>'
+    return f'<h2>Where it comes from</h2><div class="scroll"><table class="facts">{rows}</table></div>'

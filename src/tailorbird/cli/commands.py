@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 import tailorbird
-from tailorbird.cli import render
+from tailorbird.cli import cache, keys, render, repo
+from tailorbird.cli.bench import bench
+from tailorbird.cli.compare import compare
 from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
 from tailorbird.cli.progress import BuildProgress
 
@@ -17,10 +19,19 @@ if TYPE_CHECKING:
 
 app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
           version=tailorbird.__version__, suppress_keyboard_interrupt=False)  # fmt: skip
-repo = App(name="repo", help="The repository: versions of engines, by model.")
-app.command(repo)
+app.command(repo.app)
+app.command(cache.app)
+app.command(keys.app)
+app.command(keys.sign)
+app.command(keys.export_signature)
+app.command(bench)
+app.command(compare)
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
+Unsigned = Annotated[
+    bool, Parameter(negative="", help="Local experiments: also load what has no signature by a trusted key.")
+]
+ExplainCache = Annotated[bool, Parameter(negative="", help="Say what was found in the cache, and what changed.")]
 _SERVING, _ACCURACY, _SEARCH = Serving(), Accuracy(), Search()
 
 
@@ -45,12 +56,13 @@ def build(
     model: str,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    repo: Path | None = None,
+    repo: str | None = None,
     name: str | None = None,
     serving: Serving = _SERVING,
     accuracy: Accuracy = _ACCURACY,
     search: Search = _SEARCH,
     config: Path = Path("tailorbird.toml"),
+    explain_cache: ExplainCache = False,
     json: Json = False,
 ) -> None:
     """Find the fastest engine that is still right on this machine, and say why.
@@ -58,20 +70,23 @@ def build(
     Args:
         model: an ONNX file, a .pt2 file of torch.export, or module:callable.
         output: the bundle to write, NAME.engine.
-        repo: a repository to publish into.
+        repo: a repository to publish into, a folder or s3://bucket/prefix.
         name: the model's name in it.
         config: settings from a TOML file; flags win over it.
     """
     settings = settings_of(config, serving, accuracy, search)
+    asked = cache.Asked()
     with BuildProgress(quiet=json) as progress:
         result = tailorbird.build(
-            model, output=output, repository=repo, name=name, config=settings, observers=[progress]
+            model, output=output, repository=repo, name=name, config=settings, observers=[progress, asked]
         )
-    _show_result(result, json)
+    _show_result(result, json, asked.events if explain_cache else None)
 
 
 @app.command
-def run(engine: Path, *, inputs: Path, output: Path | None = None, json: Json = False) -> None:
+def run(
+    engine: Path, *, inputs: Path, output: Path | None = None, allow_unsigned: Unsigned = False, json: Json = False
+) -> None:
     """Run an engine once on arrays from an .npz file.
 
     Args:
@@ -81,7 +96,7 @@ def run(engine: Path, *, inputs: Path, output: Path | None = None, json: Json = 
     """
     from tailorbird.builder.cases.data import read_arrays, save_set
 
-    with tailorbird.open(engine) as loaded:
+    with tailorbird.open(engine, allow_unsigned=allow_unsigned) as loaded:
         outputs = loaded.run(read_arrays(inputs))
     if output is not None:
         save_set(output, outputs)
@@ -93,15 +108,23 @@ def run(engine: Path, *, inputs: Path, output: Path | None = None, json: Json = 
 
 
 @app.command
-def serve(source: Path, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    source: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    channel: str = "",
+    allow_unsigned: Unsigned = False,
+) -> None:
     """Serve a repository or a bundle over the Open Inference Protocol (HTTP).
 
     Args:
-        source: a repository's directory or a .engine file.
+        source: a repository, as a directory or s3://bucket/prefix; or a .engine file.
         host: address to listen on.
         port: port to listen on; 0 picks a free one.
+        channel: serve what this channel points at; without it production, or else the latest version.
     """
-    tailorbird.serve(source, host=host, port=port)
+    tailorbird.serve(source, host=host, port=port, channel=channel, allow_unsigned=allow_unsigned)
 
 
 @app.command
@@ -114,6 +137,21 @@ def demo(*, output: Path = Path("demo-output"), json: Json = False) -> None:
     from tailorbird.cli.demo import run_demo
 
     run_demo(output, json)
+
+
+@app.command
+def bom(bundle: Path, *, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None) -> None:
+    """Write a bundle's bill of materials: CycloneDX 1.6 with a model card, facts only.
+
+    Args:
+        bundle: a .engine file or a version's directory.
+        output: the file to write; without it the bill goes to stdout.
+    """
+    bill = tailorbird.bill_of_materials(bundle)
+    if output is None:
+        render.out.print(bill.decode(), markup=False, highlight=False, soft_wrap=True)
+    else:
+        output.write_bytes(bill)
 
 
 @app.command
@@ -130,79 +168,18 @@ def doctor(*, json: Json = False) -> None:
     render.out.print(render.doctor_table(report))
 
 
-@repo.command(name="list")
-def repo_list(repository: Path, *, json: Json = False) -> None:
-    """List models and their versions."""
-    from tailorbird.repository.store import LocalRepository
-
-    store = LocalRepository(repository)
-    models = {model: store.versions(model) for model in store.models()}
+def _show_result(result: tailorbird.Result, json: bool, asked: list[dict[str, Any]] | None = None) -> None:
     if json:
-        render.write_json(models)
-    else:
-        render.pairs((model, "versions " + ", ".join(map(str, versions))) for model, versions in models.items())
-
-
-@repo.command
-def show(repository: Path, model: str, *, version: int | None = None, json: Json = False) -> None:
-    """Show one version: engine, signature, gate, latency table, every candidate."""
-    from tailorbird.domain.bundle import read_manifest
-    from tailorbird.repository.store import LocalRepository
-
-    store = LocalRepository(repository)
-    manifest = read_manifest(store.version_dir(model, version or max(store.versions(model))))
-    if json:
-        render.write_json(manifest)
-        return
-    for line in render.manifest_lines(manifest):
-        render.out.print(line, markup=False, soft_wrap=True)
-    render.out.print()
-    render.out.print(render.latency_table(manifest))
-    render.out.print()
-    render.out.print(render.outcomes_table(manifest.outcomes, manifest.goal))
-
-
-@repo.command
-def publish(repository: Path, bundle: Path, *, name: str | None = None, json: Json = False) -> None:
-    """Publish a .engine file as a model's next version."""
-    version_dir = tailorbird.publish(bundle, repository, name=name)
-    if json:
-        render.write_json({"version_dir": str(version_dir)})
-    else:
-        render.out.print(f"published {version_dir}", markup=False, soft_wrap=True)
-
-
-@repo.command
-def verify(repository: Path, model: str | None = None, *, version: int | None = None, json: Json = False) -> None:
-    """Check every file of a version, a model or the whole repository against its manifest.
-
-    Args:
-        repository: the repository's directory.
-        model: one model; all of them without it.
-        version: one version of the model.
-    """
-    from tailorbird.domain.errors import BundleError
-    from tailorbird.repository.store import LocalRepository
-
-    checks = LocalRepository(repository).verify(model, version)
-    if json:
-        render.write_json(checks)
-    else:
-        render.out.print(render.checks_table(checks))
-    broken = [check for check in checks if not check.ok]
-    if broken:
-        raise BundleError(f"{len(broken)} of {len(checks)} versions are not what their manifests say")
-
-
-def _show_result(result: tailorbird.Result, json: bool) -> None:
-    if json:
-        render.write_json(_as_data(result))
+        render.write_json(_as_data(result) | ({} if asked is None else {"cache": asked}))
         return
     render.out.print(render.outcomes_table(result.table, result.manifest.goal))
     for line in render.result_lines(result.manifest):
         render.out.print(f"\n{line}", markup=False, soft_wrap=True)
     for place in filter(None, (result.bundle, result.version_dir)):
         render.out.print(f"\nwrote {place}", markup=False, soft_wrap=True)
+    if asked is not None:
+        render.out.print()
+        render.out.print(cache.explain(asked))
 
 
 def _as_data(result: tailorbird.Result) -> dict[str, object]:

@@ -73,7 +73,9 @@ class Search:
     ] = None
     time_limit: Annotated[float | None, Parameter(help="seconds one step of one candidate may take.")] = None
     memory_limit: Annotated[int | None, Parameter(help="MiB one candidate may use.")] = None
-    cache: Annotated[str | None, Parameter(help="a directory for what builds share: quantised graphs.")] = None
+    cache: Annotated[
+        str | None, Parameter(help="a directory for what builds share; a build made before returns at once.")
+    ] = None
 
 
 def settings_of(config: Path, *groups: Serving | Accuracy | Search) -> BuildConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+import tailorbird
 from tailorbird.domain.errors import NoEngineError, TailorbirdError
 
 
@@ -18,6 +19,10 @@ def main() -> NoReturn:
 
 def run(words: list[str]) -> int:
     """Run one command; returns its exit code."""
+    if words == ["--version"]:  # needs nothing that takes time to load
+        print(tailorbird.__version__)
+        return 0
+
     from cyclopts import CycloptsError
 
     from tailorbird.cli.commands import app

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from tailorbird.cli.cache import words
 from tailorbird.cli.render import err, ms
 from tailorbird.domain.outcome import Status
 
@@ -15,6 +16,9 @@ Event = dict[str, Any]
 
 _WIDEST = 50
 """Columns that names of candidates are given at most."""
+
+MOST_CHANGES = 4
+"""Changed ingredients that progress names; --explain-cache has them all."""
 
 _DOING = {"started": "reading the model", "normalised": "laying out inputs", "cases": "running the reference",
           "quantising": "quantising {method}", "probing": "which layers cost the accuracy: {number} of {of} groups",
@@ -102,6 +106,33 @@ class Course:
             yield from _TEXTS[kind](event)
 
 
+def _key_made(event: Event) -> Iterator[str]:
+    yield f"made a key to sign bundles with, {_escaped(event['path'])}, and trusted it on this machine"
+
+
+def _cache(event: Event) -> Iterator[str]:
+    """Of a finished engine whether it was there and what changed; of other kinds that they were there."""
+    if event["kind"] == "engines" and event["hit"]:
+        yield f"nothing changed since it was built at {event['made']}: the engine is the cache's"
+    elif event["kind"] == "engines" and event["changed"]:
+        changed = [f"{words(change)}" for change in event["changed"]]
+        more = f" and {len(changed) - MOST_CHANGES} more" if len(changed) > MOST_CHANGES else ""
+        yield f"changed since the build of {event['made']}: {_escaped(', '.join(changed[:MOST_CHANGES]))}{more}"
+    elif event["hit"] and event["kind"] in _FROM_CACHE:
+        yield f"{_FROM_CACHE[event['kind']]} from the cache"
+
+
+_FROM_CACHE = {"normalised": "the normalised graph is", "references": "inputs and reference outputs are"}
+
+
+def _cache_notice(event: Event) -> Iterator[str]:
+    kind, reason = event["kind"], _escaped(event["reason"])
+    said = {"healed": f"an entry of the cache was damaged ({kind}: {reason}) and is made anew",
+            "waiting": f"another build makes the same ({kind}): waiting for it",
+            "not kept": f"the cache cannot keep this ({kind}): {reason}"}  # fmt: skip
+    yield f"[yellow]{said[event['what']]}[/]"
+
+
 def _normalised(event: Event) -> Iterator[str]:
     notes = "".join(f"; {note}" for note in event["notes"])
     yield f"normalised ({_escaped(', '.join(event['passes']) or 'nothing to do')}{_escaped(notes)})"
@@ -154,9 +185,10 @@ def _chosen(event: Event) -> Iterator[str]:
     yield f"[bold green]{_escaped(event['candidate'])}[/]: {_escaped(event['reason'])}"
 
 
-_TEXTS = {"normalised": _normalised, "cases": _cases, "reference": _reference, "candidates": _candidates,
+_TEXTS = {"cache": _cache, "cache notice": _cache_notice, "normalised": _normalised, "cases": _cases,
+          "reference": _reference, "candidates": _candidates,
           "quantised": _quantised, "sensitivity": _sensitivity, "mixed": _mixed, "not measured": _not_measured,
-          "chosen": _chosen}  # fmt: skip
+          "chosen": _chosen, "key made": _key_made}  # fmt: skip
 
 
 def _tried(event: Event, width: int) -> str:

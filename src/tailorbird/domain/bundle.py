@@ -5,7 +5,7 @@
     <version>/model.onnx | model.xml + model.bin | ...    what the runtime loads
     <version>/tailorbird/manifest.json                    the digest of every other file, and what is known
     <version>/tailorbird/build.jsonl, report.html         how it came to be
-    <version>/tailorbird/signature.json                   later, over the manifest's digest
+    <version>/tailorbird/signature.json                   over the manifest's digest, see repository/sign.py
 
 A manifest names every file, so an altered, missing or unexpected one is found and named. The one-file
 form of the same tree is in ``domain/bundlefile.py``.
@@ -79,6 +79,11 @@ def seal(version_dir: Path, manifest: Manifest) -> Manifest:
 
 def read_manifest(version_dir: Path) -> Manifest:
     """The manifest of a version, its files unchecked; raises :class:`BundleError` without a readable one."""
+    return decode_manifest(manifest_bytes(version_dir))
+
+
+def manifest_bytes(version_dir: Path) -> bytes:
+    """The bytes of a version's manifest; raises :class:`BundleError` when there is none, or too large a one."""
     path = version_dir / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{version_dir} has no manifest", expected=MANIFEST, hint=_RESTORE)
@@ -87,7 +92,7 @@ def read_manifest(version_dir: Path) -> Manifest:
         if size > MAX_MANIFEST_BYTES:
             expected = f"at most {MAX_MANIFEST_BYTES} bytes"
             raise BundleError(f"the manifest {path} is too large", got=f"{size} bytes", expected=expected)
-        return decode_manifest(path.read_bytes())
+        return path.read_bytes()
 
 
 def verify(version_dir: Path) -> Manifest:
@@ -98,13 +103,18 @@ def verify(version_dir: Path) -> Manifest:
             the manifest cannot be read.
     """
     manifest = read_manifest(version_dir)
+    verify_files(version_dir, manifest)
+    return manifest
+
+
+def verify_files(version_dir: Path, manifest: Manifest) -> None:
+    """Hold every file of a version against a manifest that was read already; raises as :func:`verify` does."""
     with _disk(f"verify {version_dir}"):
         found = set(_content(version_dir))
         _check_names(version_dir, found, set(manifest.files))
         for name, expected in sorted(manifest.files.items()):
             _check_digest(version_dir, name, expected)
     _check_engine_file(manifest)
-    return manifest
 
 
 def _check_names(version_dir: Path, found: set[str], listed: set[str]) -> None:

@@ -17,7 +17,7 @@ import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -80,13 +80,31 @@ def manifest_of(source: Path) -> Manifest:
     """
     if source.is_dir():
         return read_manifest(source)
-    with _opened(source) as archive:
-        model = _checked_model(source, archive.infolist())
-        info = archive.getinfo(f"{model}/{VERSION}/{MANIFEST}")
-        if info.file_size > MAX_MANIFEST_BYTES:
-            expected = f"at most {MAX_MANIFEST_BYTES} bytes"
-            raise _refused(source, "its manifest is too large", f"{info.file_size} bytes", expected)
-        return decode_manifest(b"".join(_chunks(source, archive, info)))
+    return decode_manifest(entries_of(source, {MANIFEST: MAX_MANIFEST_BYTES})[MANIFEST])
+
+
+def entries_of(bundle_file: Path, limits: Mapping[str, int]) -> dict[str, bytes]:
+    """The bytes of some files of a ``.engine`` file, read without touching the others.
+
+    Args:
+        bundle_file: a ``.engine`` file.
+        limits: the most bytes of each file, by path relative to the version.
+
+    Returns:
+        Bytes by path; of the files asked for, those that there are. A manifest there always is.
+
+    Raises:
+        BundleError: the file is not a whole bundle, or a file in it is too large.
+    """
+    with _opened(bundle_file) as archive:
+        model = _checked_model(bundle_file, archive.infolist())
+        known = {info.filename: info for info in archive.infolist()}
+        wanted = {name: known.get(f"{model}/{VERSION}/{name}") for name in limits}
+        for name, info in wanted.items():
+            if info and info.file_size > limits[name]:
+                expected = f"at most {limits[name]} bytes"
+                raise _refused(bundle_file, f"its '{name}' is too large", f"{info.file_size} bytes", expected)
+        return {name: b"".join(_chunks(bundle_file, archive, info)) for name, info in wanted.items() if info}
 
 
 def unpack(bundle_file: Path, into: Path) -> Path:

@@ -137,7 +137,7 @@ class VersionNotFound(RepositoryError):
 class ServingError(TailorbirdError):
     """A server cannot take a request now; the same request may succeed in ``retry_after_s`` seconds."""
 
-    retry_after_s: ClassVar[int] = 1
+    retry_after_s: int = 1
 
 
 class Overloaded(ServingError):
@@ -147,7 +147,7 @@ class Overloaded(ServingError):
 class NotReady(ServingError):
     """The model did not load, or is being put away."""
 
-    retry_after_s: ClassVar[int] = 5
+    retry_after_s = 5
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str | None:

@@ -24,7 +24,10 @@ class OutlineNode(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
     """Names of the nodes and graph inputs it reads from; weights are in the digests."""
     form: str
-    """Digest of operator, domain, attributes, and the shapes and dtypes of its weights."""
+    """Digest of operator, domain, attributes, and the shapes and dtypes of its weights.
+
+    Few whole numbers (shapes, axes, indices) count with their values: an architect wrote them, no training.
+    """
     weights: str
     """Digest of its weights' values; empty without weights."""
 

@@ -13,7 +13,7 @@ from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Dim, TensorSpec
 
-_HEADER = "# Written by Tailorbird from the manifest of the latest version; the next publish writes it anew.\n"
+_HEADER = "# Written by Tailorbird from the manifest of the version it serves; publish and promote write it anew.\n"
 _DEFAULT_FILENAMES = {
     "onnxruntime": "model.onnx",
     "openvino": "model.xml",
@@ -22,12 +22,13 @@ _DEFAULT_FILENAMES = {
 }
 
 
-def config_pbtxt(manifest: Manifest, model: str | None = None) -> bytes:
+def config_pbtxt(manifest: Manifest, model: str | None = None, only: int | None = None) -> bytes:
     """The text of ``config.pbtxt``.
 
     Args:
         manifest: the engine to describe.
         model: the folder's name, when it is not the manifest's model.
+        only: the version to serve; without it the other server takes the one of the highest number. 0 means none.
     """
     signature, rows = manifest.signature, max_batch_size(manifest)
     fixed = _fixed_dims(manifest)
@@ -35,6 +36,7 @@ def config_pbtxt(manifest: Manifest, model: str | None = None) -> bytes:
         f"name: {_quoted(model or manifest.model)}",
         f"backend: {_quoted(manifest.format.backend)}",
         *_filename(manifest),
+        *_version_policy(only),
         f"max_batch_size: {rows}",
         *(_tensor("input", spec, fixed, batched=rows > 0) for spec in signature.inputs),
         *(_tensor("output", spec, fixed, batched=rows > 0) for spec in signature.outputs),
@@ -70,6 +72,11 @@ def _filename(manifest: Manifest) -> Iterable[str]:
     name = manifest.format.filename
     if _DEFAULT_FILENAMES.get(manifest.format.backend) != name:
         yield f"default_model_filename: {_quoted(name)}"
+
+
+def _version_policy(only: int | None) -> Iterable[str]:
+    if only is not None:
+        yield f"version_policy: {{ specific {{ versions: [ {only or ''} ] }} }}"
 
 
 def _tensor(field: str, spec: TensorSpec, fixed: Mapping[str, int], *, batched: bool) -> str:

@@ -20,16 +20,22 @@ from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository import layout
+from tailorbird.repository.opening import repository_of
+from tailorbird.repository.trust import Verified, verified
 
 _WIDENING = ("x86_64", "avx2", "avx512", "amx")
 """Each of these instruction sets contains those before it."""
 
 
 class LoadedEngine(Closing):
-    """An engine that can run, with the manifest that says what it is. Use it as a context manager."""
+    """An engine that can run, with the manifest that says what it is. Use it as a context manager.
 
-    def __init__(self, manifest: Manifest, session: Session, resources: ExitStack) -> None:
-        self.manifest = manifest
+    ``signer`` says whose signature it carries; None only where unsigned bundles were explicitly allowed.
+    """
+
+    def __init__(self, found: Verified, session: Session, resources: ExitStack) -> None:
+        self.manifest = found.manifest
+        self.signer = found.signer
         self.session = session
         # Files live as long as the session does, also where somebody keeps the session alone.
         self._release = weakref.finalize(session, resources.close)
@@ -44,11 +50,16 @@ class LoadedEngine(Closing):
         self._release()
 
 
-def open_bundle(path: Path) -> LoadedEngine:
+def open_bundle(path: Path, *, allow_unsigned: bool = False) -> LoadedEngine:
     """Load a ``.engine`` file, a version's folder, or the latest version in a model's folder.
 
+    Args:
+        path: the bundle.
+        allow_unsigned: for local experiments; see :func:`tailorbird.repository.trust.verified`.
+
     Raises:
-        BundleError: there is no bundle at ``path``, it is altered, or this machine cannot run it.
+        BundleError: there is no bundle at ``path``; it is altered, or not signed by a key trusted here; or this
+            machine cannot run it.
         BackendUnavailable: its runtime is not installed here.
         BackendError: its runtime refused it.
     """
@@ -58,18 +69,18 @@ def open_bundle(path: Path) -> LoadedEngine:
         except OSError as error:
             hint = "see that it can be read and the temporary folder has room; TMPDIR names another"
             raise BundleError(f"cannot open {path}", got=reason(error), hint=hint) from error
-        return _loaded(version_dir, resources)
+        return _loaded(version_dir, resources, allow_unsigned)
 
 
-def load_version(version_dir: Path) -> LoadedEngine:
-    """Load the engine of one version's folder; raises as :func:`open_bundle`."""
+def load_version(version_dir: Path, *, allow_unsigned: bool = False) -> LoadedEngine:
+    """Load the engine of one version's folder; arguments and errors as of :func:`open_bundle`."""
     with ExitStack() as resources:
-        return _loaded(version_dir, resources)
+        return _loaded(version_dir, resources, allow_unsigned)
 
 
-def _loaded(version_dir: Path, resources: ExitStack) -> LoadedEngine:
-    manifest = bundle.verify(version_dir)
-    candidate = manifest.candidate
+def _loaded(version_dir: Path, resources: ExitStack, allow_unsigned: bool) -> LoadedEngine:
+    found = verified(version_dir, allow_unsigned=allow_unsigned)
+    manifest, candidate = found.manifest, found.manifest.candidate
     try:
         backend = registry.backend(candidate.target.runtime)
     except UsageError as error:
@@ -78,7 +89,7 @@ def _loaded(version_dir: Path, resources: ExitStack) -> LoadedEngine:
         raise BundleError(what, got="no backend of that name", hint=hint) from error
     _check_machine(manifest, backend.capabilities())
     session = backend.open(version_dir, candidate, manifest.signature)
-    return LoadedEngine(manifest, session, resources.pop_all())
+    return LoadedEngine(found, session, resources.pop_all())
 
 
 def _check_machine(manifest: Manifest, here: Capabilities) -> None:
@@ -122,7 +133,8 @@ def _unpacked(bundle_file: Path, resources: ExitStack) -> Path:
 
 def _latest(folder: Path) -> Path:
     if versions := layout.versions_in(folder):
-        return folder / str(versions[-1])
+        repository = repository_of(folder)  # whose log knows which versions are retired
+        return folder / str(repository.latest(folder.resolve().name) if repository else versions[-1])
     models = layout.models_in(folder)
     got = f"a repository of {', '.join(models)}" if models else "a folder without versions"
     hint = f"name a model's folder: {folder / models[0]}" if models else None

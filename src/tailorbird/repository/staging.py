@@ -6,6 +6,7 @@ dies, however it dies, so a folder whose lock can be had is nobody's.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -53,6 +54,17 @@ def sweep(incoming: Path, mend: Callable[[str], None]) -> None:
     """
     for lock in sorted(incoming.glob(f"*{_LOCK}")):
         _sweep_one(lock, mend)
+
+
+def dead(incoming: Path) -> Iterator[Path]:
+    """The folders of dead owners, left as they are; raises :class:`OSError`."""
+    for lock in sorted(incoming.glob(f"*{_LOCK}")):
+        with contextlib.suppress(FileNotFoundError), lock.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its owner lives
+            yield lock.with_suffix("")
 
 
 def _owned(incoming: Path) -> tuple[int, Path]:

@@ -1,151 +1,160 @@
-"""The local repository: versions of models in a folder. A version appears whole or not at all, and stays.
+"""The local repository: versions of models in a folder.
 
 A publish copies into a hidden folder of the same file system, verifies the copy, and renames it into
 place; a commit lock puts the renames of several publishers in turn. What a killed publish left is
-swept by the next.
+swept by the next change.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from tailorbird.domain import bundle, bundlefile
-from tailorbird.domain.errors import BundleError, ModelNotFound, RepositoryError, VersionNotFound
-from tailorbird.domain.files import reason, replacing, sync, sync_tree
-from tailorbird.domain.manifest import Manifest
+from tailorbird.domain.errors import RepositoryError
+from tailorbird.domain.files import reason, replacing, sync
 from tailorbird.repository import layout
-from tailorbird.repository.config_pbtxt import config_pbtxt
-from tailorbird.repository.staging import locked, staging, sweep
+from tailorbird.repository.base import Repository, VersionCheck
+from tailorbird.repository.gc import Garbage
+from tailorbird.repository.incoming import is_same
+from tailorbird.repository.objects import LocalObjects
+from tailorbird.repository.rules import Keep
+from tailorbird.repository.served import described, latest_of
+from tailorbird.repository.staging import dead, locked, staging, sweep
 
-_PUBLISH_HINT = "nothing half-published is left; see that the repository's disk has room and can be written"
+__all__ = ["LocalRepository", "VersionCheck"]
+
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
 
 
-class VersionCheck(msgspec.Struct, frozen=True):
-    """What became of verifying one version: a problem's whole text, or none."""
-
-    model: str
-    version: int
-    problem: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every file is what the manifest says."""
-        return not self.problem
-
-
-class LocalRepository:
+class LocalRepository(Repository):
     """A model repository in a folder. Safe for many processes; holds nothing open."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, allow_unsigned: bool = False) -> None:
+        super().__init__(str(root), LocalObjects(root / layout.OURS), allow_unsigned=allow_unsigned)
         self.root = root
 
-    def models(self) -> tuple[str, ...]:
-        """Names of all models that have a version; raises :class:`RepositoryError` without a repository."""
-        with self._disk("read the repository"):
-            return layout.models_in(self.root)
+    def _present(self) -> dict[str, tuple[int, ...]]:
+        return {name: layout.versions_in(self.root / name) for name in layout.models_in(self.root)}
 
-    def versions(self, model: str) -> tuple[int, ...]:
-        """Versions of a model, ascending; raises :class:`ModelNotFound`, or :class:`UsageError`."""
-        known = self.models()
-        if model not in known:
-            raise ModelNotFound(layout.model_name(model), known)
-        with self._disk(f"read model '{model}'"):
-            return layout.versions_in(layout.model_dir(self.root, model))
+    def _fetched(self, model: str, version: int) -> Path:
+        return layout.version_dir(self.root, model, version)
 
-    def version_dir(self, model: str, version: int | None = None) -> Path:
-        """The folder of a version, the latest when none is named.
+    def _manifest_bytes(self, model: str, version: int) -> bytes:
+        return bundle.manifest_bytes(self._fetched(model, version))
 
-        Raises:
-            ModelNotFound: the repository has no such model.
-            VersionNotFound: the model has no such version.
-        """
-        known = self.versions(model)
-        chosen = known[-1] if version is None else version
-        if chosen not in known:
-            raise VersionNotFound(model, version, known)
-        return layout.version_dir(self.root, model, chosen)
+    def _bytes_of(self, model: str, version: int) -> int:
+        return _size(self._fetched(model, version))
 
-    def manifest(self, model: str, version: int | None = None) -> Manifest:
-        """The manifest of a version, its files unchecked.
+    def _staging(self) -> AbstractContextManager[Path]:
+        return staging(layout.incoming_dir(self.root))
 
-        Raises:
-            ModelNotFound, VersionNotFound: there is no such version.
-            BundleError: the manifest cannot be read.
-        """
-        return bundle.read_manifest(self.version_dir(model, version))
-
-    def publish(self, source: Path, model: str | None = None) -> int:
-        """Add a bundle as the next version of a model.
-
-        Args:
-            source: a ``.engine`` file or a version folder; it is read only.
-            model: the name to publish under; the manifest's own when None.
-
-        Returns:
-            The new version's number.
-
-        Raises:
-            BundleError: the bundle is incomplete, altered or foreign.
-            UsageError: the model's name is not one.
-            RepositoryError: the repository could not be written; nothing of the bundle is visible then.
-        """
-        if model is not None:
-            layout.model_name(model)
-        with self._disk("publish", _PUBLISH_HINT):
-            sweep(layout.incoming_dir(self.root), self._refresh_config)
-            with staging(layout.incoming_dir(self.root)) as place:
-                version_dir = _copied(source, place)
-                manifest = bundle.verify(version_dir)
-                name = layout.model_name(model or manifest.model)
-                return self._commit(_prepared(version_dir, manifest, name, place), name)
-
-    def verify(self, model: str | None = None, version: int | None = None) -> tuple[VersionCheck, ...]:
-        """Check every file of one version, of all versions of a model, or of the whole repository.
-
-        Raises:
-            ModelNotFound: the repository has no such model.
-            VersionNotFound: the model has no such version.
-        """
-        if model is not None and version is not None:
-            return (_checked(self.version_dir(model, version), model, version),)
-        models = self.models() if model is None else (model,)
-        found = ((name, number) for name in models for number in self.versions(name))
-        return tuple(_checked(layout.version_dir(self.root, name, n), name, n) for name, n in found)
-
-    def _commit(self, staged: Path, model: str) -> int:
-        """Make a staged model folder, with its version 1, visible under the next free number."""
-        target = layout.model_dir(self.root, model)
+    def _added(self, version_dir: Path, model: str, again: bool) -> int:
         with locked(layout.commit_lock(self.root)):
-            if _renamed(staged, target):  # the first version: it and its config.pbtxt appear at once
-                sync(self.root)
-                return 1
-            number = _claimed(staged / bundlefile.VERSION, target)
-            sync(target)
-            (staged / bundlefile.CONFIG).replace(target / bundlefile.CONFIG)
-            sync(target)
+            versions = self._versions()
+            layout.check_twin(model, versions)
+            same = None if again else self._same(version_dir, model, versions.get(model, ()))
+            return same or self._commit(version_dir, model, versions.get(model, ()))
+
+    def _same(self, version_dir: Path, model: str, versions: tuple[int, ...]) -> int | None:
+        """The model's latest version, where it is this very bundle."""
+        latest = latest_of(self._log.standing(), model, versions)
+        folder = self._fetched(model, latest) if latest else None
+        if folder is None or not (folder / bundle.MANIFEST).is_file():  # none, or not ours
+            return None
+        signed = (folder / bundle.SIGNATURE).is_file()
+        return latest if is_same(version_dir, bundle.manifest_bytes(folder), signed) else None
+
+    def _commit(self, version_dir: Path, model: str, versions: tuple[int, ...]) -> int:
+        """Make a staged version visible under the next free number; its ``config.pbtxt`` is on the disk before."""
+        target, staged = layout.model_dir(self.root, model), version_dir.parent
+        number = self._next(model)
+        numbered = version_dir.rename(staged / str(number))
+        self._stage_config(numbered, model, number, versions)
+        if _renamed(staged, target):  # the only version: it and its config.pbtxt appear at once
+            sync(self.root)
             return number
+        while not _renamed(numbered, target / str(number)):  # somebody else's folder has that number
+            number += 1
+            self._stage_config(numbered, model, number, versions)
+        sync(target)
+        (staged / bundlefile.CONFIG).replace(target / bundlefile.CONFIG)
+        sync(target)
+        return number
 
-    def _refresh_config(self, model: str) -> None:
-        """Write the latest version's ``config.pbtxt``: a killed publish may have left an older version's."""
-        if model not in layout.models_in(self.root):
-            return
-        with locked(layout.commit_lock(self.root)):
-            try:
-                text = config_pbtxt(self.manifest(model), model)
-            except BundleError:  # the latest version is not ours to describe
-                return
-            with replacing(layout.model_dir(self.root, model) / bundlefile.CONFIG) as file:
-                file.write(text)
+    def _next(self, model: str) -> int:
+        """The first number after all that are there, or ever were."""
+        folder = layout.model_dir(self.root, model)
+        here = layout.versions_in(folder) if folder.is_dir() else ()
+        gone = (number for name, number in self._log.standing().collected if name == model)
+        return max((*here, *gone), default=0) + 1
+
+    def _stage_config(self, numbered: Path, model: str, number: int, versions: tuple[int, ...]) -> None:
+        """``config.pbtxt`` as it shall be once the version is there, made anew: a stranger's could name libraries."""
+
+        def manifest(version: int) -> bytes:
+            return bundle.manifest_bytes(numbered if version == number else self._fetched(model, version))
+
+        text = described(self._log.standing(), model, (*versions, number), number, manifest)
+        path = numbered.parent / bundlefile.CONFIG
+        path.write_bytes(text or (layout.model_dir(self.root, model) / bundlefile.CONFIG).read_bytes())
+        sync(path)
+        sync(path.parent)
+
+    def _removed(self, model: str, version: int) -> None:
+        folder = self._fetched(model, version)
+        with staging(layout.incoming_dir(self.root)) as place, self._unless_gone():
+            folder.rename(place / ".removed")  # out of every reader's sight at once, and then away
+            _drop_empty(folder.parent)
+            sync(self.root)
 
     @contextmanager
-    def _disk(self, action: str, hint: str | None = None) -> Iterator[None]:
+    def _unless_gone(self) -> Iterator[None]:
+        with locked(layout.commit_lock(self.root)), contextlib.suppress(FileNotFoundError):
+            yield
+
+    def _describe(self, model: str) -> None:
+        if not self.root.is_dir() or model not in layout.models_in(self.root):
+            return
+        with locked(layout.commit_lock(self.root)):
+            versions = self._versions().get(model)
+            folder = self.root / model
+            if not versions:
+                return
+            highest = layout.versions_in(folder)[-1]
+            text = described(self._log.standing(), model, versions, highest, partial(self._manifest_bytes, model))
+            path = folder / bundlefile.CONFIG
+            if text is None or (path.is_file() and path.read_bytes() == text):
+                return
+            with replacing(path) as file:
+                file.write(text)
+
+    def _swept(self) -> None:
+        sweep(layout.incoming_dir(self.root), self._describe)
+
+    def _litter(self, keep: Keep) -> Iterator[Garbage]:
+        here = self._present()
+        for model, version in self._log.standing().collected:
+            if version in here.get(model, ()):  # a killed collection left it
+                size = self._bytes_of(model, version)
+                yield Garbage("removed version", self.location(model, version), size, model, version)
+        for folder in dead(layout.incoming_dir(self.root)):
+            yield Garbage("unfinished publish", str(folder), _size(folder))
+        for path in (*self.root.glob("*/.*.tmp"), *self.root.glob(f"{layout.OURS}/*/.*.tmp")):
+            if time.time() - path.stat().st_mtime >= keep.unfinished.total_seconds():
+                yield Garbage("temporary file", str(path), path.stat().st_size)
+
+    def _discard(self, garbage: Garbage) -> None:
+        if garbage.kind == "temporary file":  # dead publishers' folders are swept before every change
+            Path(garbage.place).unlink(missing_ok=True)
+
+    @contextmanager
+    def _border(self, action: str, hint: str | None = None) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
@@ -156,40 +165,17 @@ class LocalRepository:
             raise RepositoryError(f"cannot {action} in {self.root}", got=reason(error), hint=hint) from error
 
 
-def _copied(source: Path, place: Path) -> Path:
-    """A private copy of a bundle's version. What was verified before copying is verified again after."""
-    if not source.is_dir():
-        return bundlefile.unpack(source, place / ".unpacked")
-    names = (*bundle.verify(source).files, *sorted(bundle.UNLISTED))
-    copy = place / ".copied"
-    for name in names:
-        if (source / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, copy / name)
-    return copy
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
-def _prepared(version_dir: Path, manifest: Manifest, model: str, place: Path) -> Path:
-    """The model folder as it shall appear, read-only files and all, on the disk.
-
-    ``config.pbtxt`` is made anew: a stranger's could name libraries to load.
-    """
-    staged = place / model
-    staged.mkdir()
-    version_dir.rename(staged / bundlefile.VERSION)
-    (staged / bundlefile.CONFIG).write_bytes(config_pbtxt(manifest, model))
-    for path in (staged / bundlefile.VERSION).rglob("*"):
-        if path.is_file():
-            path.chmod(0o444)
-    sync_tree(staged)
-    return staged
-
-
-def _claimed(version_dir: Path, target: Path) -> int:
-    number = max(layout.versions_in(target), default=0) + 1
-    while not _renamed(version_dir, target / str(number)):
-        number += 1
-    return number
+def _drop_empty(folder: Path) -> None:
+    """Remove a model's folder that holds no version any more, nor anything that is not ours."""
+    if {child.name for child in folder.iterdir()} <= {bundlefile.CONFIG}:
+        (folder / bundlefile.CONFIG).unlink(missing_ok=True)
+        folder.rmdir()
+    else:
+        sync(folder)
 
 
 def _renamed(source: Path, target: Path) -> bool:
@@ -201,11 +187,3 @@ def _renamed(source: Path, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def _checked(version_dir: Path, model: str, version: int) -> VersionCheck:
-    try:
-        bundle.verify(version_dir)
-    except BundleError as error:
-        return VersionCheck(model, version, error.message)
-    return VersionCheck(model, version)

@@ -23,22 +23,28 @@ from tailorbird.serving.loading import load_hub
 Ready = Callable[[str], None]
 
 
-def serve(
-    source: Path,
+def serve(  # noqa: PLR0913 - each is a setting of the server
+    source: Path | str,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     limits: Limits | None = None,
     ready: Ready | None = None,
+    channel: str = "",
+    allow_unsigned: bool = False,
 ) -> None:
     """Serve a repository or a bundle until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Args:
-        source: a repository, a ``.engine`` bundle, or a version's or model's folder.
+        source: a repository (a folder, or ``s3://bucket/prefix``), a ``.engine`` bundle, or a version's or model's
+            folder.
         host: address to listen on; the default is reachable from this machine only.
         port: 0 takes any free one.
         limits: what a request may be.
         ready: called with the base URL once requests are taken; the default writes it to stderr.
+        channel: which version of each model of a repository; see :func:`tailorbird.serving.loading.load_hub`.
+        allow_unsigned: for local experiments: serve models without a trusted signature too, and say so in the
+            log, on the status page and in the server's metadata.
 
     Raises:
         UsageError: there is nothing to serve, or the address is none of this machine's.
@@ -46,8 +52,8 @@ def serve(
     """
     bound = bind(host, port)  # first, so that a taken port is known before minutes of loading
     try:
-        hub = load_hub(source)
-        listener = Listener(_service(hub, limits), bound, ready or _announce(hub))
+        hub = load_hub(source, channel=channel, allow_unsigned=allow_unsigned)
+        listener = Listener(_service(hub, limits, allow_unsigned), bound, ready or _announce(hub))
         with _signals_end_in_peace():
             _run(listener, hub)
     finally:
@@ -56,7 +62,12 @@ def serve(
 
 @contextmanager
 def running_server(
-    source: Path | Hub, *, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+    source: Path | str | Hub,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    limits: Limits | None = None,
+    allow_unsigned: bool = False,
 ) -> Iterator[str]:
     """A server in a thread of this process; yields its base URL, and drains it on the way out.
 
@@ -65,9 +76,9 @@ def running_server(
     """
     bound = bind(host, port)
     try:
-        hub = source if isinstance(source, Hub) else load_hub(source)
+        hub = source if isinstance(source, Hub) else load_hub(source, allow_unsigned=allow_unsigned)
         started: Future[str] = Future()
-        listener = Listener(_service(hub, limits), bound, started.set_result)
+        listener = Listener(_service(hub, limits, allow_unsigned), bound, started.set_result)
         thread = threading.Thread(target=_run_for, args=(listener, hub, started), name="tailorbird server")
         thread.start()
         try:
@@ -79,9 +90,11 @@ def running_server(
         bound.close()
 
 
-def _service(hub: Hub, limits: Limits | None) -> HttpService:
+def _service(hub: Hub, limits: Limits | None, allow_unsigned: bool) -> HttpService:
     _report_failures(hub)
-    return HttpService(DataPlane(hub, tailorbird.__version__), limits)
+    if allow_unsigned:
+        _warn_of_unsigned(hub)
+    return HttpService(DataPlane(hub, tailorbird.__version__, allow_unsigned=allow_unsigned), limits)
 
 
 def _run(listener: Listener, hub: Hub) -> None:
@@ -117,6 +130,13 @@ def _announce(hub: Hub) -> Ready:
 def _report_failures(hub: Hub) -> None:
     for model in hub.failed:
         journal.record("model failed to load", model=model.name, version=model.version, reason=model.reason)
+
+
+def _warn_of_unsigned(hub: Hub) -> None:
+    for model in hub.loaded:
+        if model.signer is None:
+            journal.record("model without a trusted signature is served", level="warning", model=model.name,
+                           version=model.version, allowed_by="--allow-unsigned")  # fmt: skip
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from tailorbird.domain.errors import Overloaded
 from tailorbird.service import compression, wire
 from tailorbird.service.faults import BodyTooLarge, WireError
 from tailorbird.service.limits import Limits
-from tailorbird.service.replies import Header, Reply, error_reply, infer_reply, json_reply
+from tailorbird.service.replies import Header, Reply, error_reply, html_reply, infer_reply, json_reply
 from tailorbird.service.routes import Operation, Route, route
+from tailorbird.service.status import status_page
 from tailorbird.serving.dataplane import DataPlane, InferRequest
 
 Scope = MutableMapping[str, Any]
@@ -59,6 +60,8 @@ class HttpService:
     def _describe(self, found: Route) -> Reply:
         plane = self._plane
         match found.operation:
+            case Operation.STATUS_PAGE:
+                return html_reply(status_page(plane.status()))
             case Operation.SERVER_LIVE:
                 return _health("live", plane.server_live())
             case Operation.SERVER_READY:

@@ -32,6 +32,12 @@ _STATUS: dict[type[BaseException], int] = {
 """By the nearest ancestor of the error's class; anything else is the server's own fault, 500."""
 
 _JSON: Header = (b"content-type", b"application/json")
+_PAGE: list[Header] = [
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 
 
@@ -46,6 +52,11 @@ class Reply(msgspec.Struct, frozen=True):
 def json_reply(body: bytes, status: int = 200, *extra: Header) -> Reply:
     """A reply whose body is JSON."""
     return Reply(status, [_JSON, (b"content-length", b"%d" % len(body)), *extra], body)
+
+
+def html_reply(body: bytes) -> Reply:
+    """A page for people; a browser runs no script in it and loads nothing for it, whatever it holds."""
+    return Reply(200, [*_PAGE, (b"content-length", b"%d" % len(body))], body)
 
 
 def infer_reply(body: wire.Body) -> Reply:

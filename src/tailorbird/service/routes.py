@@ -19,6 +19,7 @@ _PATH_LENGTH = 1024
 class Operation(StrEnum):
     """What a path asks for."""
 
+    STATUS_PAGE = "status page"
     SERVER_METADATA = "server metadata"
     SERVER_LIVE = "server live"
     SERVER_READY = "server ready"
@@ -36,6 +37,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 _SERVER = {
+    b"/": Route(Operation.STATUS_PAGE),  # for people; the protocol has no such path
     b"/v2": Route(Operation.SERVER_METADATA),
     b"/v2/health/live": Route(Operation.SERVER_LIVE),
     b"/v2/health/ready": Route(Operation.SERVER_READY),

@@ -9,12 +9,15 @@ import msgspec
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import InputError, nearest
 from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.repository.trust import Signer
 from tailorbird.serving.hub import Hub, LoadedModel
 
 Parameter = str | int | float | bool
 """What the protocol lets a parameter be."""
 
 EXTENSIONS = ("binary_tensor_data",)
+UNSIGNED_EXTENSION = "tailorbird_unsigned"
+"""Stated by a server that serves models without a trusted signature, too."""
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -67,6 +70,25 @@ class ModelMetadata(msgspec.Struct, frozen=True):
     outputs: tuple[TensorMetadata, ...]
 
 
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One version that the server has been given; an engine and a signer have only those that loaded."""
+
+    name: str
+    version: int
+    ready: bool
+    engine: str = ""
+    target: str = ""
+    signer: Signer | None = None
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """What the server serves, and on what terms. Why a model failed is for the log."""
+
+    version: str
+    models: tuple[ModelStatus, ...]
+    allow_unsigned: bool
+
+
 class DataPlane:
     """The operations of the Open Inference Protocol.
 
@@ -74,12 +96,16 @@ class DataPlane:
         hub: the models.
         version: the server's own version, as metadata states it.
         strict_readiness: the server counts as ready only when every model is.
+        allow_unsigned: models without a trusted signature were let in; status and metadata say so.
     """
 
-    def __init__(self, hub: Hub, version: str = "", strict_readiness: bool = True) -> None:
+    def __init__(
+        self, hub: Hub, version: str = "", *, strict_readiness: bool = True, allow_unsigned: bool = False
+    ) -> None:
         self._hub = hub
         self._version = version
         self._strict = strict_readiness
+        self._allow_unsigned = allow_unsigned
 
     def server_live(self) -> bool:
         """Whether the server can answer at all."""
@@ -91,7 +117,15 @@ class DataPlane:
 
     def server_metadata(self) -> ServerMetadata:
         """Name, version, extensions."""
-        return ServerMetadata("tailorbird", self._version, EXTENSIONS)
+        extensions = (*EXTENSIONS, UNSIGNED_EXTENSION) if self._allow_unsigned else EXTENSIONS
+        return ServerMetadata("tailorbird", self._version, extensions)
+
+    def status(self) -> ServerStatus:
+        """Every version with its engine and signer, in the order of names and versions."""
+        models = [*map(_loaded_status, self._hub.loaded)]
+        models += [ModelStatus(name=one.name, version=one.version, ready=False) for one in self._hub.failed]
+        ordered = sorted(models, key=lambda one: (one.name, one.version))
+        return ServerStatus(self._version, tuple(ordered), self._allow_unsigned)
 
     def model_ready(self, model: str, version: int | None = None) -> bool:
         """Whether a model can answer; raises :class:`ModelNotFound` or :class:`VersionNotFound`."""
@@ -132,6 +166,12 @@ class DataPlane:
             dtypes=wanted,
             id=request.id,
         )
+
+
+def _loaded_status(model: LoadedModel) -> ModelStatus:
+    chosen = model.manifest.candidate
+    return ModelStatus(name=model.name, version=model.version, ready=True, engine=chosen.name,
+                       target=str(chosen.target), signer=model.signer)  # fmt: skip
 
 
 def _metadata(spec: TensorSpec) -> TensorMetadata:

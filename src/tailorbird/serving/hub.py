@@ -9,6 +9,7 @@ import msgspec
 from tailorbird.domain.errors import ModelNotFound, NotReady, VersionNotFound
 from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.signature import Signature
+from tailorbird.repository.trust import Signer
 from tailorbird.serving.instance import Instance
 
 
@@ -19,6 +20,8 @@ class LoadedModel(msgspec.Struct, frozen=True):
     version: int
     manifest: Manifest
     instance: Instance
+    signer: Signer | None = None
+    """None where unsigned bundles were explicitly allowed."""
 
     @property
     def signature(self) -> Signature:

@@ -17,6 +17,7 @@ from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Shape, Signature, TensorSpec
 from tailorbird.domain.target import Target
 from tailorbird.repository.config_pbtxt import config_pbtxt
+from tailorbird.repository.store import LocalRepository
 from tests import bundles
 
 text_format = pytest.importorskip("google.protobuf.text_format")
@@ -65,7 +66,7 @@ def dims(tensors: Any) -> list[list[int]]:
 
 def test_a_plain_engine_word_for_word() -> None:
     assert config_pbtxt(bundles.manifest()).decode() == (
-        "# Written by Tailorbird from the manifest of the latest version; the next publish writes it anew.\n"
+        "# Written by Tailorbird from the manifest of the version it serves; publish and promote write it anew.\n"
         'name: "tiny"\n'
         'backend: "onnxruntime"\n'
         "max_batch_size: 8\n"
@@ -187,3 +188,87 @@ def test_no_name_breaks_out_of_its_quotes(name: str) -> None:
 
 PLAIN_INPUT = bundles.SIGNATURE.inputs[0]
 DEFINITION = triton_definition() if importlib.util.find_spec("tritonclient") else None
+
+
+class TestVersionPolicy:
+    """What Triton and OpenVINO Model Server are told to serve."""
+
+    @pytest.fixture
+    def repository(self, tmp_path: Path) -> LocalRepository:
+        store = LocalRepository(tmp_path / "repository")
+        for threads in (1, 2, 3):
+            store.publish(bundles.version(tmp_path / str(threads), candidate=bundles.candidate(threads=threads)))
+        return store
+
+    def told(self, repository: LocalRepository, model_config: Any) -> tuple[list[int] | None, str]:
+        """The versions named, or None for the highest; and the threads of the engine described."""
+        text = (repository.root / "tiny" / "config.pbtxt").read_bytes()
+        config = text_format.Parse(text, model_config())
+        named = config.version_policy.WhichOneof("policy_choice")
+        assert named in (None, "specific")
+        versions = list(config.version_policy.specific.versions) if named else None
+        return versions, parameters(config)["intra_op_thread_count"]
+
+    def test_the_highest_without_a_word(self, repository: LocalRepository, model_config: Any) -> None:
+        assert self.told(repository, model_config) == (None, "3")
+
+    def test_production_is_named(self, repository: LocalRepository, model_config: Any) -> None:
+        repository.promote("tiny", 1, "production")
+        assert self.told(repository, model_config) == ([1], "1")
+        repository.promote("tiny", 2, "production")
+        assert self.told(repository, model_config) == ([2], "2")
+        repository.rollback("tiny", "production")
+        assert self.told(repository, model_config) == ([1], "1")
+
+    def test_another_channel_is_not(self, repository: LocalRepository, model_config: Any) -> None:
+        repository.promote("tiny", 1, "canary")
+        assert self.told(repository, model_config) == (None, "3")
+
+    def test_publishing_leaves_production(self, repository: LocalRepository, model_config: Any, tmp_path: Path) -> None:
+        repository.promote("tiny", 1, "production")
+        repository.publish(bundles.version(tmp_path / "4", candidate=bundles.candidate(threads=4)))
+        assert self.told(repository, model_config) == ([1], "1")
+
+    def test_a_retired_version_is_not_served(self, repository: LocalRepository, model_config: Any) -> None:
+        repository.retire("tiny", 3)
+        assert self.told(repository, model_config) == ([2], "2")
+        repository.restore("tiny", 3)
+        assert self.told(repository, model_config) == (None, "3")
+        for version in (1, 2, 3):
+            repository.retire("tiny", version)
+        assert self.told(repository, model_config) == ([], "3")
+
+    def test_a_killed_promote_is_mended(self, repository: LocalRepository, model_config: Any, tmp_path: Path) -> None:
+        config = repository.root / "tiny" / "config.pbtxt"
+        repository.promote("tiny", 1, "production")
+        before = config.read_bytes()
+        repository.promote("tiny", 2, "production")
+        config.write_bytes(before)  # as a kill between the log's entry and this file leaves it
+        repository.publish(bundles.version(tmp_path / "other"), "other")
+        assert self.told(repository, model_config) == ([2], "2")
+
+
+def test_many_instances_and_text(model_config: Any) -> None:
+    spec = TensorSpec("t", DType.BYTES, ("rows", 1))
+    manifest = bundles.manifest(
+        signature=Signature((spec,), (spec,)),
+        candidate=bundles.candidate(instances=4, profile=Profile({"t": (1, 1)}, {"t": (2, 1)}, {"t": (8, 1)})),
+    )
+    config = read(model_config, manifest)
+    assert (config.instance_group[0].count, config.max_batch_size, dims(config.input)) == (4, 8, [[1]])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_built_engine_is_described_as_its_manifest_says(model_config: Any, tmp_path: Path, runtime: str) -> None:
+    store = LocalRepository(tmp_path / "repository")
+    store.publish(bundles.version(tmp_path / "made", runtime))
+    config = text_format.Parse((store.root / "tiny" / "config.pbtxt").read_bytes(), model_config())
+    manifest = store.manifest("tiny")
+    assert (config.name, config.backend) == (manifest.model, manifest.format.backend)
+    assert [one.name for one in config.input] == [spec.name for spec in manifest.signature.inputs]
+    assert [one.name for one in config.output] == [spec.name for spec in manifest.signature.outputs]
+    assert config.max_batch_size == manifest.candidate.profile.max["x"][0]
+    assert config.instance_group[0].count == manifest.candidate.instances
+    named = config.default_model_filename or {"onnxruntime": "model.onnx", "openvino": "model.xml"}[runtime]
+    assert named == manifest.format.filename
+    assert (store.version_dir("tiny") / named).is_file()

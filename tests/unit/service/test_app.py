@@ -37,7 +37,7 @@ def watch():
     print("two accepted", file=sys.stderr, flush=True)
 
 threading.Thread(target=watch, daemon=True).start()
-app.load_hub = lambda source: Hub([slow], [FailedModel("late", 2, "altered")])
+app.load_hub = lambda source, **_: Hub([slow], [FailedModel("late", 2, "altered")])
 app.serve(Path("anywhere"), port=0)
 sys.stderr.write("ended well\\n")
 """

@@ -31,7 +31,7 @@ def test_known_paths(method, path, expected):
 @pytest.mark.parametrize(
     "path",
     [
-        *[b"", b"/", b"/v1", b"/v2/", b"//v2", b"/V2", b"*", b"/v2/health", b"/v2/health/live/"],
+        *[b"", b"//", b"/v1", b"/v2/", b"//v2", b"/V2", b"*", b"/v2/health", b"/v2/health/live/"],
         *[b"/v2/models", b"/v2/models/", b"/v2/models/a/b", b"/v2/models/a/infer/", b"/v2/models/" + b"a/" * 600],
         *[b"/v2/models/%2e%2e", b"/v2/models/../ready", b"/v2/models/.hidden", b"/v2/models/-a", b"/v2/models/%256d"],
         *[b"/v2/models/a%2Fb/ready", b"/v2/models/a%00", b"/v2/models/%ff", b"/v2/models/" + b"a" * 129],

@@ -1,5 +1,7 @@
 """Loading: a repository's latest versions, one bundle, and models that fail."""
 
+import contextlib
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +10,12 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import BackendError, BundleError, UsageError
 from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.repository import load as load_module
+from tailorbird.repository.opening import open_repository
+from tailorbird.repository.rules import Keep
+from tailorbird.repository.store import LocalRepository
 from tailorbird.serving import loading
+from tests import bundles, object_storage
 from tests.protocol.engines import TINY, FakeSession, candidate, manifest, tiny_function
 
 
@@ -24,7 +31,7 @@ class FakeEngine(SimpleNamespace):
 
 def engine(name="tiny", function=tiny_function, signature=TINY):
     session = FakeSession(signature, function)
-    return FakeEngine(manifest=manifest(name, signature, candidate(signature)), session=session)
+    return FakeEngine(manifest=manifest(name, signature, candidate(signature)), session=session, signer=None)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def fail(error):
 def load(monkeypatch, source, answers):
     """Load with engines given by the last two parts of their folder's path."""
 
-    def opened(path):
+    def opened(path, *, allow_unsigned):
         answer = answers["/".join(Path(path).parts[-2:])]
         if isinstance(answer, Exception):
             raise answer
@@ -114,3 +121,83 @@ def test_an_empty_repository(tmp_path):
     assert caught.value.message == (
         f"no model in {tmp_path}: expected a repository or a bundle\nHint: publish one: tailorbird repo publish"
     )
+
+
+class TestChannels:
+    """Real engines: which version of a repository is served."""
+
+    @pytest.fixture
+    def published(self, tmp_path):
+        store = LocalRepository(tmp_path / "repository")
+        for threads in (1, 2, 3):
+            store.publish(bundles.version(tmp_path / str(threads), candidate=bundles.candidate(threads=threads)))
+        store.publish(bundles.version(tmp_path / "other"), "other")
+        return store
+
+    def served(self, source, **options):
+        with contextlib.closing(loading.load_hub(source, **options)) as hub:
+            assert hub.failed == ()
+            return {model.name: model.version for model in hub.loaded}
+
+    def test_production_or_the_latest(self, published):
+        assert self.served(published.root) == {"tiny": 3, "other": 1}
+        published.promote("tiny", 1, "production")
+        assert self.served(published.root) == {"tiny": 1, "other": 1}
+
+    def test_what_is_retired_is_not_served(self, published):
+        published.retire("tiny", 3)
+        published.retire("other", 1)
+        assert self.served(published.root) == {"tiny": 2}
+
+    def test_a_named_channel(self, published):
+        published.promote("tiny", 1, "production")
+        published.promote("tiny", 2, "canary")
+        assert self.served(published.root, channel="canary") == {"tiny": 2}
+        with pytest.raises(UsageError) as caught:
+            loading.load_hub(published.root, channel="beta")
+        assert caught.value.message == (
+            f"no model in {published.root} has the channel 'beta': expected one of: canary, production\n"
+            "Hint: promote a version to it: tailorbird repo promote"
+        )
+
+    def test_a_models_folder_follows_its_repositorys_log(self, published, monkeypatch):
+        published.retire("tiny", 3)
+        assert self.served(published.root / "tiny") == {"tiny": 2}
+        published.promote("tiny", 1, "production")
+        monkeypatch.chdir(published.root / "tiny")
+        assert self.served(".") == {"tiny": 1}
+        with load_module.open_bundle(published.root / "tiny") as engine:
+            assert engine.manifest.candidate.threads == 2
+
+    def test_a_bundle_has_no_channels(self, published):
+        with pytest.raises(UsageError, match="a single bundle has no channels: got --channel canary"):
+            loading.load_hub(published.root / "tiny" / "1", channel="canary")
+
+    def test_nothing_but_retired_versions(self, published):
+        for version in (1, 2, 3):
+            published.retire("tiny", version)
+        published.retire("other", 1)
+        with pytest.raises(UsageError, match=r"every version in .* is retired: got other, tiny"):
+            loading.load_hub(published.root)
+
+    def test_a_version_that_went_while_it_was_loaded(self, published, monkeypatch):
+        """Collected between the look and the load: the one in service by then is loaded instead."""
+        load = loading.load_version
+
+        def collected(path, **options):
+            if path.name == "3":
+                published.retire("tiny", 3)
+                published.gc(Keep(timedelta(0)))
+            return load(path, **options)
+
+        monkeypatch.setattr(loading, "load_version", collected)
+        assert self.served(published.root) == {"tiny": 2, "other": 1}
+
+    def test_object_storage(self, published):
+        with object_storage.object_storage():
+            place = f"s3://{object_storage.new_bucket()}/nest"
+            store = open_repository(place)
+            for version in (1, 2):
+                store.publish(published.version_dir("tiny", version))
+            store.promote("tiny", 1, "production")
+            assert self.served(place) == {"tiny": 1}

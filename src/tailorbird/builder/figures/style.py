@@ -78,10 +78,40 @@ ul {{ margin: .3rem 0 0; padding-left: 1.2rem; font-size: .9rem }}
 .bars .track {{ width: 100%; margin: 0 }} .bars .fill {{ background: var(--int8) }}
 .bars .unit {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
 .bars .n {{ text-align: right; color: var(--soft); font-variant-numeric: tabular-nums }}
+.even .scatter {{ max-width: 28rem }} .even {{ grid-template-columns: minmax(0, 1fr) minmax(0, 1fr) }}
+.fill.fp32, .track .fp32 {{ background: var(--fp32) }} .fill.half, .track .half {{ background: var(--half) }}
+.fill.int8, .track .int8 {{ background: var(--int8) }} .fill.other, .track .other {{ background: var(--bar) }}
+.wide-names {{ grid-template-columns: minmax(0, 1fr) 40% auto }}
+.wide-names .unit {{ white-space: normal; overflow-wrap: anywhere }}
+.lanes {{ display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: .3rem .8rem; align-items: center;
+  font-size: .85rem; margin: .6rem 0 1.2rem }}
+.lanes .row {{ display: contents }} .lanes .lane {{ overflow-wrap: anywhere; max-width: 17rem }}
+.lanes .n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; color: var(--soft) }}
+.strip {{ width: 100%; height: 1.5rem; background: var(--panel); display: block }}
+.swatch {{ display: inline-block; width: .7rem; height: .7rem; margin-right: .45rem }}
+.strip.fp32 {{ fill: var(--fp32) }} .strip.half {{ fill: var(--half) }} .strip.int8 {{ fill: var(--int8) }}
+.strip.other, .strip.work {{ fill: var(--bar) }} .swatch.fp32 {{ background: var(--fp32) }}
+.swatch.half {{ background: var(--half) }} .swatch.int8 {{ background: var(--int8) }}
+.swatch.other {{ background: var(--bar) }} .swatch.work {{ display: none }}
+.soft {{ color: var(--soft) }} .legend {{ display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: .4rem 0 .8rem;
+  font-size: .85rem; color: var(--soft) }}
+.scatter.key {{ display: inline-block; width: .9rem; vertical-align: -.15rem }}
+.scatter .series {{ fill: none; stroke-width: 1.4 }} .scatter .spread {{ stroke: var(--soft); stroke-width: 1 }}
+.scatter .s0 {{ stroke: var(--half) }} .scatter .s1 {{ stroke: var(--int8); stroke-dasharray: 6 3 }}
+.scatter .s2 {{ stroke: var(--weights); stroke-dasharray: 2 3 }} .scatter .s3 {{ stroke: var(--mixed);
+  stroke-dasharray: 8 3 2 3 }} .scatter .mark {{ stroke-dasharray: none; stroke-width: 1 }}
+.scatter .mark.s0 {{ fill: var(--half) }} .scatter .mark.s1 {{ fill: var(--int8) }}
+.scatter .mark.s2 {{ fill: var(--weights) }} .scatter .mark.s3 {{ fill: var(--mixed) }}
+.parts td.code {{ font-family: ui-monospace, monospace; font-size: .8rem; overflow-wrap: anywhere; min-width: 10rem }}
+.facts th {{ white-space: nowrap; font-weight: 600 }} .facts td {{ width: 100% }}
+@media print {{ :root {{ color-scheme: light; {_variables(_LIGHT)} }} * {{ print-color-adjust: exact }} body {{ max-width: none; padding: 0 }} .scroll {{ overflow: visible }}
+  section, tr, .lanes, h2, h3 {{ break-inside: avoid }} h2, h3 {{ break-after: avoid }} }}
 @media (max-width: 60rem) {{ .beside {{ grid-template-columns: minmax(0, 1fr) }} }}
 @media (max-width: 40rem) {{ body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
   .wordy td.name {{ white-space: normal; min-width: 9rem }} .minor {{ display: none }}
   .bars {{ grid-template-columns: minmax(0, 1fr) auto }} .bars .unit {{ grid-column: 1 / -1; margin-top: .3rem }}
-  td, th {{ padding: .3rem .4rem }} }}
+  td, th {{ padding: .3rem .4rem }}
+  .lanes {{ display: block }} .strip {{ order: 3; grid-column: 1 / -1 }}
+  .lanes .row {{ display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: .15rem .6rem; margin-top: .6rem }} }}
 {_PLOT}"""
 """For the page, which follows the reader's choice of light or dark."""

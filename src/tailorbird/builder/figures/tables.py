@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from tailorbird.builder.figures import gains
+from tailorbird.builder.figures.latencyplot import latency_plot
 from tailorbird.builder.gate.fidelity import NOT_JUDGED
 from tailorbird.domain.budget import METRIC, Check, GateReport
 from tailorbird.domain.latency import LatencyRow
@@ -79,7 +80,7 @@ def latency_table(rows: Sequence[LatencyRow]) -> str:
     head = "".join(f'<th class="n">{name}' for name in names)
     lines = "".join(_latency(row, several, rated) for row in rows)
     table = f'<table class="wordy"><tr><th>place<th>shapes{head}</tr>{lines}</table>'
-    return f'<h2>Latency of the chosen engine, ms</h2><div class="scroll">{table}</div>'
+    return f'<h2>Latency of the chosen engine, ms</h2>{latency_plot(rows)}<div class="scroll">{table}</div>'
 
 
 def _latency(row: LatencyRow, several: bool, rated: bool) -> str:

@@ -39,6 +39,7 @@ PASSES = (
     Pass("upgrade-opset", 2, passes.has_old_opset, passes.upgrade_opset, optional=True, rewrites=True),
     _LIFT,  # again: the upgrade turns attributes into Constant nodes
     Pass("drop-unused", 2, _always, passes.drop_unused),
+    Pass("name-nodes", 1, passes.has_unnamed_nodes, passes.name_nodes),
     Pass("infer-shapes", 1, _always, passes.infer_shapes, optional=True),
 )
 

@@ -72,7 +72,7 @@ def drop_unused(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in reversed(model.graph.node):
         if needed & set(node.output) or not node.output:
             kept.append(node)
-            needed |= set(_reads(node))
+            needed |= set(reads(node))
     _replace_nodes(model.graph, kept[::-1])
     posing = {tensor.name for tensor in model.graph.initializer}
     _replace(model.graph.initializer, [tensor for tensor in model.graph.initializer if tensor.name in needed])
@@ -101,6 +101,23 @@ def make_names_unique(model: onnx.ModelProto) -> onnx.ModelProto:
                 current[name] = node.output[index] = _free_name(name, taken)
     _restore_outputs(model.graph, current)
     del model.graph.value_info[:]
+    return model
+
+
+def has_unnamed_nodes(model: onnx.ModelProto) -> bool:
+    """Whether a node of the main graph has no name, or that of another one."""
+    names = [node.name for node in model.graph.node]
+    return "" in names or len(names) != len(set(names))
+
+
+def name_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Every node of the main graph gets a name of its own: layers, comparisons and what is kept go by it.
+
+    A node without one is called after its first output, as OpenVINO would call it.
+    """
+    taken: set[str] = set()
+    for node in sorted(model.graph.node, key=lambda one: not one.name):  # names that were given come first
+        node.name = _free_name(node.name or next(filter(None, node.output), node.op_type), taken)
     return model
 
 
@@ -135,7 +152,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 def _rename_reads(node: onnx.NodeProto, current: dict[str, str]) -> None:
     for index, name in enumerate(node.input):
         node.input[index] = current.get(name, name)
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         own = set(_defined(graph))
         outer = {name: renamed for name, renamed in current.items() if name not in own}
         for inner in graph.node:
@@ -157,15 +174,17 @@ def _restore_outputs(graph: onnx.GraphProto, current: dict[str, str]) -> None:
                     node.output[index] = swap.get(name, name)
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the values a node reads, those that its branches and bodies read from around them among them."""
     yield from node.input
-    for graph in _subgraphs(node):
+    for graph in subgraphs(node):
         yield from (value.name for value in graph.output)
         for inner in graph.node:
-            yield from _reads(inner)
+            yield from reads(inner)
 
 
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The branches and bodies that a node holds."""
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield attribute.g

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +15,11 @@ import msgspec
 from tailorbird.backends.host import cpu_facts
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
-from tailorbird.builder.cache import Cache
+from tailorbird.builder.fingerprint import code_digest
 from tailorbird.builder.quantise.methods import Method, QuantiseArgs, Quantised, Unit, method
+from tailorbird.builder.recall import Recall
 from tailorbird.domain.config import Limits
-from tailorbird.domain.errors import BundleError, TailorbirdError
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.quantisation import Quantisation
 
 R = TypeVar("R")
@@ -27,6 +28,7 @@ LEAST_SECONDS = 5.0
 """What a method is given at least, when a build's time is nearly up."""
 
 _RECORD = "quantised.json"
+_FOUND = "found.json"
 
 
 class Material(msgspec.Struct, frozen=True):
@@ -51,19 +53,19 @@ class Lowering:
         material: the model and the calibration data.
         limits: of one call of a method.
         folder: a private directory for the children's temporary files and logs.
-        cache: keeps what was made.
+        recall: the way to the cache, which keeps what was made.
         log: receives each graph made.
         until: seconds of the build by which a graph must be made; 0 for no bound.
     """
 
     def __init__(
-        self, material: Material, limits: Limits, folder: Path, cache: Cache, log: BuildLog, until: float = 0.0
+        self, material: Material, limits: Limits, folder: Path, recall: Recall, log: BuildLog, until: float = 0.0
     ) -> None:
         self._until = until
         self._material = material
         self._limits = limits
         self._folder = folder
-        self._cache = cache
+        self._recall = recall
         self._log = log
         self._places: dict[Quantisation, Path] = {}
         self._refusals: dict[Quantisation, TailorbirdError] = {}
@@ -86,12 +88,8 @@ class Lowering:
     def noted(self, kind: str, quantisation: Quantisation, find: Callable[[], R], result: type[R]) -> R:
         """What was found out about a graph: from the cache when any build knows it, otherwise by ``find``."""
         key = self._key(quantisation, method(quantisation.method)) | {"found on": self._material.data_digest}
-        place = self._cache.make(kind, key, lambda folder: _write(folder / "found.json", find()))
-        try:
-            return msgspec.json.decode((place / "found.json").read_bytes(), type=result)
-        except (OSError, msgspec.DecodeError):  # a disk that lost power: found out again
-            self._cache.forget(kind, key)
-            return find()
+        place, _ = self._recall.make(kind, key, lambda folder: _write(folder / _FOUND, find()))
+        return msgspec.json.decode((place / _FOUND).read_bytes(), type=result)
 
     def discard(self, quantisation: Quantisation) -> None:
         """Give back the disk of a graph with units kept in float; it is made anew when asked for again."""
@@ -114,22 +112,17 @@ class Lowering:
         start, known = time.monotonic(), method(quantisation.method)
         if quantisation.kept:
             return self._derived(quantisation, known)
-        key = self._key(quantisation, known)
-        cached = self._cache.get("quantised", key) is not None
-        if not cached:
-            self._log.write("quantising", method=" ".join(quantisation.words))
-        place = self._cache.make("quantised", key, lambda folder: self._quantise(quantisation, known, "", folder))
-        found = self._checked(place, key)
+        place, cached = self._recall.make(
+            "quantised", self._key(quantisation, known), lambda folder: self._first(quantisation, known, folder)
+        )
+        found = _record(place)
         self._log.write("quantised", method=" ".join(quantisation.words), units=len(found.units), cached=cached,
                         notes=found.notes, seconds=round(time.monotonic() - start, 1))  # fmt: skip
         return place
 
-    def _checked(self, place: Path, key: dict[str, Any]) -> Quantised:
-        try:
-            return _record(place)
-        except BundleError:
-            self._cache.forget("quantised", key)
-            raise
+    def _first(self, quantisation: Quantisation, known: Method, folder: Path) -> None:
+        self._log.write("quantising", method=" ".join(quantisation.words))
+        self._quantise(quantisation, known, "", folder)
 
     def _derived(self, quantisation: Quantisation, known: Method) -> Path:
         """Made from the one with nothing kept, without calibrating again; large, quickly made, so not cached."""
@@ -168,6 +161,7 @@ class Lowering:
         return {
             "quantisation": quantisation,
             "version": known.version,
+            "tailorbird code": code_digest(("builder/quantise", "domain")),
             "packages": {name: _version_of(name) for name in (known.package, *known.beside)},
             "model": self._material.digest,
             "data": self._material.data_digest if known.ranges else "",
@@ -181,15 +175,11 @@ def _write(path: Path, record: Any) -> None:
 
 
 def _record(place: Path) -> Quantised:
-    try:
-        return msgspec.json.decode((place / _RECORD).read_bytes(), type=Quantised)
-    except (OSError, msgspec.DecodeError) as error:
-        raise BundleError("a cached quantised graph cannot be read", got=error,
-                          hint="build again: it is made anew") from error  # fmt: skip
+    return msgspec.json.decode((place / _RECORD).read_bytes(), type=Quantised)
 
 
 def _version_of(package: str) -> str:
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
         return ""

@@ -38,6 +38,8 @@ class Finals:
     def __init__(self, course: Course, baseline: str) -> None:
         self._course = course
         self._baseline = baseline
+        self.in_turn: tuple[str, ...] = ()
+        """Names of those that were measured in turn to the end, the one that was best there first."""
 
     def decide(self, outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
         """The outcomes with the winner chosen; should all finalists die, those behind them have their turn."""
@@ -49,6 +51,9 @@ class Finals:
             rounds = {name: costs for name, costs in self._costs(outcomes, turns).items() if name in least}
             if rounds:
                 choice = choose.choose({n: outcomes[n].candidate for n in rounds}, rounds, self._baseline)
+                self.in_turn = tuple(sorted(rounds, key=lambda name: median(rounds[name]))) + tuple(
+                    turns.keys() - rounds
+                )
                 self._course.log.write("chosen", candidate=choice.winner, reason=choice.reason)
                 return standings.settled(outcomes, turns, choice, goal)
         return outcomes

@@ -26,6 +26,8 @@ class Race:
         self._course = course
         self._heats = Heats(course)
         self._outcomes: dict[str, Outcome] = {}
+        self.podium: tuple[Outcome, ...] = ()
+        """After the race: the chosen one and the runner-up, the best other one that was measured in turn."""
 
     def run(self, candidates: Sequence[Candidate], baseline: str = "") -> list[Outcome]:
         """Outcomes of all candidates, at most one of them chosen, the fastest first.
@@ -40,7 +42,9 @@ class Race:
         mixed = Mixed(self._course, self._heats)
         for outcome in mixed.attempts(tuple(self._outcomes.values())):
             self._outcomes[outcome.candidate.name] = outcome
-        settled = Finals(self._course, baseline).decide(self._outcomes)
+        finals = Finals(self._course, baseline)
+        settled = finals.decide(self._outcomes)
+        self.podium = standings.podium(settled, finals.in_turn)
         return sorted(map(self._tabled, settled.values()), key=lambda one: standings.order(one, self._course.goal))
 
     def _score_source(self, candidates: Sequence[Candidate]) -> None:
@@ -88,7 +92,9 @@ class Race:
         args = msgspec.structs.replace(self._course.args(several), engine=str(self._course.engine(candidate)))
         with self._course.worker("side-by-side") as worker:
             try:
-                return worker.call(f"{STEPS}:measure_engine", args, steps.Measured).rows
+                rows = worker.call(f"{STEPS}:measure_engine", args, steps.Measured).rows
             except TailorbirdError as error:  # the engine is chosen and gated; the server will run one instance of it
                 self._course.log.write("not measured", instances=instances, reason=error.message)
                 return ()
+        self._course.log.write("side by side", instances=instances)
+        return rows

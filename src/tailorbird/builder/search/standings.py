@@ -62,6 +62,13 @@ def _in_turn(fresh: Mapping[str, Outcome], before: Mapping[str, Outcome], name: 
     return goal.cost_of(row.latency.median, row)
 
 
+def podium(outcomes: Mapping[str, Outcome], in_turn: Sequence[str]) -> tuple[Outcome, ...]:
+    """The chosen one, and the first other of those measured in turn; nothing where none was chosen."""
+    chosen = [outcome for outcome in outcomes.values() if outcome.status is Status.CHOSEN]
+    others = [outcomes[name] for name in in_turn if outcomes[name].status is not Status.CHOSEN]
+    return (*chosen, *others[:1]) if chosen else ()
+
+
 def _cost(goal: Goal) -> str:
     return f"{'time a row' if goal.is_throughput else 'latency'}, measured in turn"
 

@@ -1,4 +1,4 @@
-"""What happens to one candidate, inside its own process: compile, look, gate, measure, sample.
+"""What happens to one candidate, inside its own process: compile, look, gate, measure, sample, profile.
 
 Each function takes and returns one struct, so that it can be called through
 :class:`tailorbird.backends.isolate.Worker`. An engine opened by one call stays open for the next.
@@ -13,19 +13,26 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Session
 from tailorbird.builder.cases.data import load_set
 from tailorbird.builder.gate.judge import Case, Trial, judge, reference_scores
-from tailorbird.builder.search.measure import Run, look, measure, row_of, take_turn
+from tailorbird.builder.search.attribution import attributed
+from tailorbird.builder.search.measure import Run, look, measure, median, row_of, take_turn
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.layers import LayerTable
 from tailorbird.domain.signature import Signature, Tensors
 
 TIMED_SETS = 8
 """Sets of inputs that runs are timed on, in rotation."""
+
+PROFILE_SECONDS = 0.4
+"""About how long an engine is timed, and then profiled."""
+LEAST_PROFILED, MOST_PROFILED = 5, 50
 
 
 class StepArgs(msgspec.Struct, frozen=True):
@@ -119,6 +126,16 @@ def measure_engine(args: StepArgs) -> Measured:
 def sample_engine(args: StepArgs) -> Samples:
     """``args.runs`` runs of each instance at the place named: this engine's turn in a round."""
     return Samples(tuple(take_turn(_runs(args), _inputs_at(args, args.edge), args.runs)))
+
+
+def profile_engine(args: StepArgs) -> LayerTable:
+    """Layers of one instance at the place named, with the nodes of the graph ``args.model`` that each stands for."""
+    inputs, session = _inputs_at(args, args.edge), _session(args)
+    latency = median(measure([session.run], inputs, PROFILE_SECONDS))
+    runs = max(LEAST_PROFILED, min(MOST_PROFILED, int(PROFILE_SECONDS * 1e3 / max(latency, 1e-3))))
+    layers = session.profile(inputs, runs)
+    graph = onnx.load(args.model, load_external_data=False).graph
+    return LayerTable(args.candidate.name, args.edge, runs, round(latency, 6), attributed(layers, graph))
 
 
 def _trial(case: Case) -> Trial:

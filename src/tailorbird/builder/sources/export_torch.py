@@ -12,31 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from tailorbird.builder.cases.data import load_set, save_set
 from tailorbird.builder.gate.oracle import OracleArgs, OracleReport
+from tailorbird.builder.sources.onnx_file import read_model, without_notes, write_model
+from tailorbird.builder.sources.source import ExportArgs, Exported
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import BackendUnavailable, ModelError, TailorbirdError
 
 
-class ExportArgs(msgspec.Struct, frozen=True):
-    """The program, and where its ONNX form goes."""
-
-    program: str
-    onnx: str
-
-
-class Exported(msgspec.Struct, frozen=True):
-    """The example's shapes: what the engine is built for when the user says nothing."""
-
-    shapes: dict[str, tuple[int, ...]]
-    parameters: int
-
-
 def export(args: ExportArgs) -> Exported:
-    """Write the program as ONNX; raises :class:`ModelError` with the exporter's own words when it cannot."""
+    """Write the program as ONNX, the same bytes wherever and whenever the same program is exported.
+
+    Raises:
+        ModelError: it cannot be exported, in the exporter's own words.
+    """
     torch = _torch()
     program, inputs = _load(torch, args.program)
     with warnings.catch_warnings(), torch.no_grad():
@@ -46,6 +37,7 @@ def export(args: ExportArgs) -> Exported:
         except Exception as error:
             raise ModelError(f"{args.program} cannot be exported to ONNX", got=_brief(error),
                              hint="torch.export must be able to trace the module") from error  # fmt: skip
+    _clean(Path(args.onnx))
     names = _input_names(args.onnx)
     shapes = dict(zip(names, (tuple(value.shape) for value in _flat(inputs)), strict=True))
     return Exported(shapes, sum(parameter.numel() for parameter in program.parameters()))
@@ -119,6 +111,13 @@ def _write(torch: Any, program: Any, inputs: Any, path: str) -> None:
     shapes = named or tuple(rows if value.ndim else None for value in args)
     traced = torch.export.export(program, args, kwargs, dynamic_shapes=shapes, strict=False)
     torch.onnx.export(traced, f=path, dynamo=True, external_data=True, verbose=False)
+
+
+def _clean(path: Path) -> None:
+    """Leave nothing in the file but the model: no paths, stack traces or notes of this process."""
+    model = read_model(path)
+    without_notes(model)
+    write_model(model, path)
 
 
 def _call(run: Any, example: Any, ordered: list[Any]) -> Any:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,23 @@ def external_range(tensor: Any) -> ExternalRange | None:
         length=_number(tensor.name, "length", entries.get("length")),
         checksum=entries.get("checksum") or None,
     )
+
+
+def joint_digest(main: str, external: Mapping[str, str]) -> str:
+    """The digest of a model and its data files.
+
+    Args:
+        main: ``sha256:<hex>`` of the model file.
+        external: SHA-256 of each data file, in hexadecimal, by location.
+
+    Returns:
+        ``main`` without data files; otherwise ``sha256-files:<hex>``, the SHA-256 of a line ``<hex> <location>`` for
+        each file: the model first, with an empty location, then the data files in order of location.
+    """
+    if not external:
+        return main
+    lines = [f"{main.rpartition(':')[2]} ", *(f"{digest} {location}" for location, digest in sorted(external.items()))]
+    return "sha256-files:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class DataDirectory:

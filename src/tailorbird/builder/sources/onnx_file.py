@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +9,7 @@ from typing import IO, Any
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from tailorbird.builder.sources.external_data import DataDirectory, ExternalRange, external_range
+from tailorbird.builder.sources.external_data import DataDirectory, ExternalRange, external_range, joint_digest
 from tailorbird.builder.sources.file_kind import not_onnx
 from tailorbird.builder.sources.graph_check import byte_count, check_model, check_tensor, element_bits, tensors
 from tailorbird.domain.digest import digest_bytes
@@ -33,6 +32,8 @@ _ALIGNMENT = 4096
 
 _SMALL = 1024
 """Tensors up to here (bytes) stay inside: shapes, scales and axes, which shape inference needs."""
+
+_NOTES = frozenset({"doc_string", "metadata_props"})
 
 _NO_NAME = frozenset({"", "?", "-1", "None"})
 """What exporters write for a dim they do not know; taken as a name it would tie unrelated dims together."""
@@ -87,9 +88,7 @@ def write_model(model: onnx.ModelProto, path: Path, inline_bytes: int = INLINE_B
 def source_digest(path: Path) -> str:
     """What a model file is: the digest of its bytes and of every external data file it names.
 
-    ``sha256:<hex>`` of the file when all is inside; otherwise ``sha256-files:<hex>``, the SHA-256 of a line
-    ``<hex> <location>`` for each file: the model first, with an empty location, then the data files in order
-    of location. The model's own name does not enter.
+    As :func:`tailorbird.builder.sources.external_data.joint_digest` describes it; the model's own name does not enter.
 
     Raises:
         ModelError: as :func:`read_model` for the file itself and the safety of its external data.
@@ -98,15 +97,24 @@ def source_digest(path: Path) -> str:
     places = _places(_parse(data))
     if not places:
         return digest_bytes(data)
-    lines = [f"{hashlib.sha256(data).hexdigest()} "]
     with DataDirectory(path.parent) as folder:
-        lines += [f"{folder.digest(place)} {location}" for location, place in sorted(places.items())]
-    return "sha256-files:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        external = {location: folder.digest(place) for location, place in places.items()}
+    return joint_digest(digest_bytes(data), external)
 
 
 def external_files(path: Path) -> tuple[str, ...]:
     """Locations of a model's data files, relative to its directory, sorted; raises as :func:`source_digest`."""
     return tuple(sorted(_places(_parse(_file_bytes(path)))))
+
+
+def without_notes(message: Any) -> None:
+    """Take doc strings and metadata out of a model, in place: exporters write paths and stack traces into them."""
+    for name in _NOTES.intersection(message.DESCRIPTOR.fields_by_name.keys()):
+        message.ClearField(name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if hasattr(value, "extend") else (value,):
+                without_notes(part)
 
 
 def signature_of(model: onnx.ModelProto) -> Signature:

@@ -21,6 +21,32 @@ class Source(msgspec.Struct, frozen=True):
     """A model name made of it, fit for a repository."""
 
 
+class ExternalArgs(msgspec.Struct, frozen=True):
+    """An ONNX file."""
+
+    model: str
+
+
+class External(msgspec.Struct, frozen=True):
+    """The data files that it names, relative to its directory."""
+
+    locations: tuple[str, ...]
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """The example's shapes: what the engine is built for when the user says nothing."""
+
+    shapes: dict[str, tuple[int, ...]]
+    parameters: int
+
+
+class ExportArgs(msgspec.Struct, frozen=True):
+    """The program, and where its ONNX form goes."""
+
+    program: str
+    onnx: str
+
+
 def resolve(text: str) -> Source:
     """Tell what a source is.
 

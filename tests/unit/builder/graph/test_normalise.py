@@ -132,7 +132,7 @@ def test_a_failing_pass_is_named_with_those_before_it(monkeypatch: pytest.Monkey
     with pytest.raises(ModelError) as caught:
         normalise(graph([node("Relu", "x", "y")]))
     assert str(caught.value) == (
-        "the model cannot be normalised: pass 'last' failed after drop-unused@2, infer-shapes@1: got no way"
+        "the model cannot be normalised: pass 'last' failed after drop-unused@2, name-nodes@1, infer-shapes@1: got no way"
     )
 
 
@@ -263,7 +263,7 @@ def test_numbers_in_constant_nodes_become_initializers(attribute: str) -> None:
 def test_text_in_constant_nodes_stays(attribute: dict[str, Any]) -> None:
     found = normalise(graph([node("Constant", "", "k", **attribute), node("Shape", "k", "y")]))
     assert [n.op_type for n in found.model.graph.node] == ["Constant", "Shape"]
-    assert found.applied == ("drop-unused@2", "infer-shapes@1")
+    assert found.applied == ("drop-unused@2", "name-nodes@1", "infer-shapes@1")
 
 
 def test_a_constant_that_is_an_output_still_comes_out() -> None:

@@ -56,3 +56,13 @@ def test_a_sparse_weight_is_defined() -> None:
 
 def test_an_optional_input_left_out_is_no_value() -> None:
     passes.check_order(graph([helper.make_node("Clip", ["x", "", "hi"], ["y"])], {"hi": np.float32(1)}))
+
+
+def test_every_node_gets_a_name_of_its_own() -> None:
+    model = graph([node("Relu", "x", "a"), node("Relu", "a", "b"), node("Relu", "b", "c"), node("Relu", "c", "y")])
+    for one, name in zip(model.graph.node, ("", "a", "a", ""), strict=True):
+        one.name = name
+    assert passes.has_unnamed_nodes(model)
+    passes.name_nodes(model)
+    assert [one.name for one in model.graph.node] == ["a__3", "a", "a__2", "y"]
+    assert not passes.has_unnamed_nodes(model)

@@ -1,0 +1,111 @@
+"""A build that may have been made before: its key, the finished engine of that key, and the long way only without one.
+
+Nothing here imports a runtime, so that a build that is found returns at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailorbird.backends.host import cpu_facts
+from tailorbird.builder.buildlog import BuildLog, Observer
+from tailorbird.builder.fingerprint import fingerprint, versions
+from tailorbird.builder.intake import Intake
+from tailorbird.builder.recall import Recall
+from tailorbird.builder.sources.source import resolve
+from tailorbird.domain.bundlefile import manifest_of
+from tailorbird.domain.cache import cache_root
+from tailorbird.domain.closing import Closing
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import BundleError
+from tailorbird.domain.files import reason
+from tailorbird.domain.manifest import Manifest
+
+KIND = "engines"
+_FILE = "model.engine"
+
+Press = Callable[[Path, Path], None]
+"""Makes the ``.engine`` file, second, of a sealed version, first."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished build, by this process or an earlier one."""
+
+    manifest: Manifest
+    bundle: Path
+    """The ``.engine`` file, there until the build is closed."""
+    cached: bool
+
+
+class CachedBuild(Closing):
+    """One build: from the cache when everything it follows from is unchanged. Close it when the bundle is delivered.
+
+    Args:
+        text: the source as the user named it.
+        config: the settings.
+        folder: an empty private directory.
+        observers: shown every event of the build log.
+        name: the model's name; by default made of the source's.
+    """
+
+    def __init__(
+        self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer], name: str | None = None
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._source = resolve(text)
+        self._name = name or self._source.name
+        self._log = BuildLog(folder / "build.jsonl", *observers)
+        self._recall = Recall(cache_root(config.cache), self._log, folder, self._name)
+
+    def close(self) -> None:
+        """Let go of the cache's entries."""
+        self._recall.cache.close()
+
+    def tell_of_key(self, key: str, path: Path) -> None:
+        """Note in the build log that a key to sign with was made: this machine had none."""
+        self._log.write("key made", key=key, path=str(path))
+
+    def run(self, press: Press) -> Found:
+        """The engine of this source, data, settings, code and machine. Raises as the build's steps do."""
+        config, source = self._config, self._source
+        self._log.write("started", source=source.text, config=config, versions=versions(), device=cpu_facts())
+        intake = Intake(source, config, self._folder, self._recall)
+        whole = fingerprint(intake.digests(), config, self._name, Path(source.text).name)
+        place, cached = self._recall.make(KIND, whole, lambda into: self._build(intake, whole, press, into / _FILE))
+        if cached:
+            self._log.write("finished", seconds=round(self._log.seconds, 1))
+        return Found(manifest_of(place / _FILE), place / _FILE, cached)
+
+    def _build(self, intake: Intake, whole: dict[str, str], press: Press, out: Path) -> None:
+        from tailorbird.builder.pipeline import Build
+
+        built = Build(intake, whole, self._config, self._folder, self._recall, self._log).run(self._name)
+        press(built.version_dir, out)
+        shutil.rmtree(built.version_dir, ignore_errors=True)
+
+
+def deliver(bundle: Path, output: Path) -> Path:
+    """Put a finished ``.engine`` file where the user wants it, whole or not at all: linked if possible, else copied.
+
+    Raises:
+        BundleError: the disk refused.
+    """
+    aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            aside.hardlink_to(bundle)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(bundle, aside)
+        aside.replace(output)
+    except OSError as error:
+        hint = "nothing was written: free some space or choose another place with -o"
+        raise BundleError(f"cannot write {output}", got=reason(error), hint=hint) from error
+    finally:
+        aside.unlink(missing_ok=True)  # renaming a link onto another of the same file leaves both
+    return output

@@ -1,0 +1,62 @@
+"""Recall: what a build asks its cache for, each answer noted in the build log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tailorbird.builder.buildlog import BuildLog
+from tailorbird.domain.cache import Cache
+from tailorbird.domain.entry import changes, digest_of, read_record
+
+
+class Recall:
+    """One build's way to the cache.
+
+    Args:
+        root: of the cache.
+        log: receives every answer.
+        folder: a private directory in which entries are filled, and stay when the cache cannot take them.
+        about: the model, for people.
+    """
+
+    def __init__(self, root: Path, log: BuildLog, folder: Path, about: str) -> None:
+        self.cache = Cache(root, notice=self._notice)
+        self._log = log
+        self._folder = folder
+        self._about = about
+
+    def make(self, kind: str, key: Any, fill: Callable[[Path], None]) -> tuple[Path, bool]:
+        """The entry's directory, and whether it was there; filled by ``fill`` when it was not. Raises as that does."""
+        place = self.cache.get(kind, key)
+        if place is None:
+            self._missed(kind, key)
+            ours = False
+
+            def ourselves(folder: Path) -> None:
+                nonlocal ours
+                ours = True
+                fill(folder)
+
+            place = self.cache.make(kind, key, ourselves, about=self._about, aside=self._folder)
+            if ours:  # and not another process, which we have waited for
+                return place, False
+        self._found(kind, key, place)
+        return place, True
+
+    def _found(self, kind: str, key: Any, place: Path) -> None:
+        record = read_record(place)
+        self._log.write("cache", kind=kind, about=record.about, key=digest_of(key), hit=True, made=record.made,
+                        changed=())  # fmt: skip
+
+    def _missed(self, kind: str, key: Any) -> None:
+        nearest = self.cache.nearest(kind, key, self._about)
+        made = nearest.record.made if nearest else ""
+        self._log.write("cache", kind=kind, about=self._about, key=digest_of(key), hit=False, made=made,
+                        changed=msgspec.to_builtins(changes(nearest.record.key, key)) if nearest else ())  # fmt: skip
+
+    def _notice(self, what: str, kind: str, reason: str) -> None:
+        self._log.write("cache notice", what=what, kind=kind, reason=reason)

@@ -1,0 +1,35 @@
+"""Attribution: from what runtimes say of their layers to nodes of the normalised graph.
+
+A runtime knows the engine's graph, where quantisers have added nodes and renamed some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import onnx
+
+from tailorbird.domain.layers import Layer
+
+
+def attributed(layers: Sequence[Layer], graph: onnx.GraphProto) -> tuple[Layer, ...]:
+    """The layers with their ``nodes`` as names of this graph's nodes, in the graph's order.
+
+    A node belongs to the layers that name it; where none does, to those that name what it gives out.
+
+    Args:
+        layers: as :meth:`tailorbird.backends.base.Session.profile` gives them.
+        graph: the normalised main graph; every node has a name of its own.
+    """
+    said: dict[str, list[int]] = {}
+    for number, layer in enumerate(layers):
+        for name in layer.nodes:
+            said.setdefault(name, []).append(number)
+    parts: list[list[str]] = [[] for _ in layers]
+    for node in graph.node:
+        values = (number for value in node.output for number in said.get(value, ()))
+        for number in said.get(node.name) or values:
+            parts[number].append(node.name)
+    return tuple(msgspec.structs.replace(layer, nodes=tuple(dict.fromkeys(part)))
+                 for layer, part in zip(layers, parts, strict=True))  # fmt: skip

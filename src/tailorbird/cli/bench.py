@@ -1,0 +1,106 @@
+"""``tailorbird bench``: a server put under load, and what its clients felt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from tailorbird.cli import render
+
+if TYPE_CHECKING:
+    from tailorbird.domain.signature import Tensors
+    from tailorbird.load.tally import Summary
+
+TOKEN = "TAILORBIRD_TOKEN"
+
+
+def bench(
+    model: str,
+    *,
+    url: str = "127.0.0.1:8000",
+    scenario: str = "single-stream",
+    seconds: float = 10.0,
+    rate: float = 0.0,
+    concurrency: int = 1,
+    rows: int = 1,
+    shapes: str = "",
+    trace: str = "",
+    slo_ms: float | None = None,
+    inputs: Path | None = None,
+    json_tensors: Annotated[bool, Parameter(negative="")] = False,
+    histogram: Path | None = None,
+    seed: int = 0,
+    json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")] = False,
+) -> None:
+    """Send a served model requests as clients would, and say what they felt.
+
+    Latency counts from when a request was meant to be sent, so that a stalled server cannot hide the requests that it
+    kept from being sent.
+
+    Args:
+        model: its name on the server.
+        url: the server's address.
+        scenario: single-stream, closed, server (Poisson), offline or trace.
+        seconds: how long; a trace has its own length.
+        rate: requests a second, for the server scenario.
+        concurrency: clients of the closed scenario, each waiting for its answer.
+        rows: rows of each request.
+        shapes: whole shapes of inputs with dynamic dims, as ids:1x128.
+        trace: a recorded trace, for the trace scenario.
+        slo_ms: answers within that many milliseconds count as goodput.
+        inputs: an .npz file to send; without it seeded inputs are made from the model's signature.
+        json_tensors: send tensors as JSON instead of binary.
+        histogram: a file for the latencies as an HDR histogram, in microseconds.
+        seed: of arrivals and inputs.
+    """
+    from tailorbird.domain.profile import parse_shapes
+    from tailorbird.load.run import Load, run, scenario_of
+
+    token = os.environ.get(TOKEN)
+    load = Load(
+        url=url,
+        model=model,
+        scenario=scenario_of(scenario),
+        seconds=seconds,
+        rate=rate,
+        concurrency=concurrency,
+        rows=rows,
+        shapes=dict(parse_shapes(shapes)),
+        trace=trace,
+        slo_ms=slo_ms,
+        json=json_tensors,
+        seed=seed,
+        headers={"authorization": f"Bearer {token}"} if token else {},
+    )
+    found = run(load, _data(inputs), histogram)
+    if json:
+        render.write_json(found)
+    else:
+        render.pairs(summary_pairs(found))
+
+
+def summary_pairs(found: Summary) -> list[tuple[str, str]]:
+    """The summary as aligned lines."""
+    latency = ", ".join(f"{name} {value:.3g}" for name, value in found.latency_ms.items())
+    lines = [
+        ("scenario", f"{found.scenario}, {found.seconds:.1f} s"),
+        ("answered", f"{found.answered} of {found.sent}: {found.rate:.1f} requests/s, {found.rows_rate:.1f} rows/s"),
+        ("latency, ms", latency or "nothing was answered"),
+    ]
+    if found.goodput is not None:
+        lines.append(("goodput", f"{found.goodput:.1f} requests/s within {found.slo_ms:g} ms"))
+    if found.refused:
+        refusals = ", ".join(f"{name} {value:.3g}" for name, value in found.refusal_ms.items())
+        lines.append(("refused", f"{found.refused}: {refusals} ms"))
+    lines += [("failed", f"{count} x {fault}") for fault, count in found.faults.items()]
+    lines.append(("generator late", f"p99 {found.late_ms:.3g} ms"))
+    return lines
+
+
+def _data(inputs: Path | None) -> list[Tensors]:
+    from tailorbird.builder.cases.data import read_arrays
+
+    return [] if inputs is None else [read_arrays(inputs)]

@@ -1,0 +1,80 @@
+"""Driving: requests sent in an open loop (arrivals decide) or a closed one (answers decide)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.load.arrivals import Arrival
+from tailorbird.load.connection import Answer, Pool
+from tailorbird.load.tally import Tally
+
+REFUSALS = (429, 503)
+
+
+async def open_loop(
+    pool: Pool, requests: Mapping[int, Sequence[bytes]], arrivals: Sequence[Arrival], tally: Tally
+) -> None:
+    """Send each request at its time, whether or not those before it were answered; ends with the last answer.
+
+    Args:
+        pool: connections to the server.
+        requests: whole requests by number of rows, sent in rotation.
+        arrivals: in order of time.
+        tally: receives what becomes of each.
+    """
+    loop = asyncio.get_running_loop()
+    turns = {rows: itertools.cycle(made) for rows, made in requests.items()}
+    start = loop.time()
+    tasks = set()
+    for arrival in arrivals:
+        meant = start + arrival.at
+        if (ahead := meant - loop.time()) > 0:
+            await asyncio.sleep(ahead)
+        task = asyncio.ensure_future(_one(pool, next(turns[arrival.rows]), arrival.rows, meant, tally))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+
+
+async def closed_loop(
+    pool: Pool, requests: Sequence[bytes], rows: int, workers: int, ends: float, tally: Tally
+) -> None:
+    """``workers`` clients, each sending its next request when its last was answered, for ``ends`` seconds."""
+    until = asyncio.get_running_loop().time() + ends
+    turn = itertools.cycle(requests)
+    await asyncio.gather(*(_client(pool, turn, rows, until, tally) for _ in range(workers)))
+
+
+async def _client(pool: Pool, turn: Iterator[bytes], rows: int, until: float, tally: Tally) -> None:
+    loop = asyncio.get_running_loop()
+    while (now := loop.time()) < until:
+        await _one(pool, next(turn), rows, now, tally)
+
+
+async def _one(pool: Pool, request: bytes, rows: int, meant: float, tally: Tally) -> None:
+    loop = asyncio.get_running_loop()
+    tally.sent(max(0.0, loop.time() - meant))
+    try:
+        answer = await pool.ask(request)
+    except (ConnectionError, TailorbirdError) as error:
+        tally.failed(str(error).splitlines()[0])
+        return
+    _count(answer, rows, loop.time() - meant, tally)
+
+
+def _count(answer: Answer, rows: int, seconds: float, tally: Tally) -> None:
+    if answer.status == 200:
+        tally.answered(seconds, rows)
+    elif answer.status in REFUSALS:
+        tally.refused(seconds)
+    else:
+        tally.failed(f"status {answer.status}: {answer.body[:120].decode('utf-8', 'replace')}")
+
+
+def timed(start: float) -> float:
+    """Seconds since ``start`` of ``time.monotonic``, never 0."""
+    return max(time.monotonic() - start, 1e-9)

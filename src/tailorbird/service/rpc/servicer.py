@@ -1,0 +1,158 @@
+"""gRPC: bytes in, bytes out. Convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import msgspec
+
+from tailorbird.domain.errors import Overloaded
+from tailorbird.service.limits import Limits
+from tailorbird.service.rpc import codes, messages, schema
+from tailorbird.service.rpc.operations import HEALTH, INFERENCE, NOT_OFFERED, Described
+from tailorbird.serving.dataplane import DataPlane, InferRequest
+
+PIPELINE = 16
+"""Requests of one stream that wait or run at a time; further ones stay with the client."""
+
+_Unary = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class Servicer:
+    """The protocol over gRPC.
+
+    Messages are taken as bytes, before anything is made of them: so they are counted against the limits, and
+    bytes that are no message are the client's fault, where gRPC's own parsing would call them the server's.
+
+    Args:
+        plane: the operations.
+        limits: what a request may be.
+    """
+
+    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+        self._plane = plane
+        self._limits = limits
+        self._held = 0
+        self._draining = asyncio.Event()
+
+    def handlers(self) -> dict[str, dict[str, Any]]:
+        """For each service, a handler by the name of each operation."""
+        unary = {name: self._describe(operation) for name, operation in INFERENCE.items()}
+        unary |= {name: _refuse(name) for name in NOT_OFFERED if name not in INFERENCE}
+        health = {name: self._describe(operation) for name, operation in HEALTH.items()}
+        inference = _unary_handlers({**unary, "ModelInfer": self._infer})
+        stream = grpc.stream_stream_rpc_method_handler(self._stream)
+        return {schema.INFERENCE: {**inference, "ModelStreamInfer": stream}, schema.HEALTH: _unary_handlers(health)}
+
+    def drain(self) -> None:
+        """Take no further request from streams: each ends once what it sent before is answered."""
+        self._draining.set()
+
+    def _describe(self, operation: Described) -> _Unary:
+        async def answer(message: bytes, _: Any) -> bytes:
+            request = messages.parse(operation.request, message)
+            return bytes((await operation.answer(self._plane, request)).SerializeToString())
+
+        return answer
+
+    async def _infer(self, message: bytes, context: Any) -> bytes:
+        with self._holding(message):
+            request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
+            return messages.encode_infer(await self._plane.infer(request))
+
+    async def _stream(self, _: Any, context: Any) -> None:
+        """Requests are run side by side, and answered in the order in which they came."""
+        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(PIPELINE)
+        async with asyncio.TaskGroup() as group:
+            drained = group.create_task(self._draining.wait())
+            group.create_task(self._read_stream(context, drained, group, answers))
+            while (answer := await answers.get()) is not None:
+                await context.write(await answer)
+            drained.cancel()
+
+    async def _read_stream(
+        self,
+        context: Any,
+        drained: asyncio.Task[Any],
+        group: asyncio.TaskGroup,
+        answers: asyncio.Queue[asyncio.Task[bytes] | None],
+    ) -> None:
+        while (message := await _next(context, drained)) is not None:
+            await answers.put(group.create_task(self._answer_in_stream(message, context)))
+        await answers.put(None)
+
+    async def _answer_in_stream(self, message: bytes, context: Any) -> bytes:
+        try:
+            with self._holding(message):
+                request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
+                return messages.encode_stream(await self._plane.infer(request))
+        except Exception as error:
+            _, words = codes.status(error)
+            return messages.encode_stream_error(words, messages.request_id(message, self._limits))
+
+    @contextmanager
+    def _holding(self, message: bytes) -> Iterator[None]:
+        """Count a message while its request lives."""
+        size = len(message)
+        if self._held + size > self._limits.buffered_bytes:
+            raise Overloaded("the server holds too many messages at once", got=f"{self._held} bytes",
+                             expected=f"at most {self._limits.buffered_bytes} bytes",
+                             hint="send the request again in a moment")  # fmt: skip
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
+
+def _unary_handlers(operations: dict[str, _Unary]) -> dict[str, Any]:
+    return {name: grpc.unary_unary_rpc_method_handler(_answering(call)) for name, call in operations.items()}
+
+
+def _answering(call: _Unary) -> _Unary:
+    """The operation, with its errors as status codes. Cancellation passes: the client has left."""
+
+    async def answer(message: bytes, context: Any) -> bytes:
+        try:
+            return await call(message, context)
+        except Exception as error:
+            code, words = codes.status(error)
+        await context.abort(code, words)
+        raise AssertionError  # abort does not return
+
+    return answer
+
+
+def _refuse(operation: str) -> _Unary:
+    async def refuse(_: bytes, __: Any) -> bytes:
+        raise codes.NotOffered(operation)
+
+    return refuse
+
+
+def _within(request: InferRequest, seconds: float | None) -> InferRequest:
+    """The request with the call's deadline as its ``timeout``, in microseconds, unless it names a shorter one."""
+    if seconds is None:
+        return request
+    left = max(1, int(seconds * 1e6))
+    stated = request.parameters.get("timeout", 0)
+    if type(stated) is not int or 0 < stated <= left or stated < 0:  # what is wrong with it is the plane's to say
+        return request
+    return msgspec.structs.replace(request, parameters={**request.parameters, "timeout": left})
+
+
+async def _next(context: Any, drained: asyncio.Task[Any]) -> bytes | None:
+    """The stream's next message; None when the client has sent all, or the server is being put away."""
+    reading = asyncio.ensure_future(context.read())
+    try:
+        await asyncio.wait({reading, drained}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            return None
+        message = reading.result()
+        return None if message is grpc.aio.EOF else message
+    finally:
+        reading.cancel()

@@ -1,0 +1,143 @@
+"""The status page: what it says, that hostile names stay text, and that people can read it."""
+
+import re
+import shutil
+
+import httpx
+import pytest
+
+from tailorbird.domain.dtype import DType
+from tailorbird.repository.trust import Signer
+from tailorbird.service.app import running_server
+from tailorbird.service.status import BANNER, status_page
+from tailorbird.serving.dataplane import DataPlane, ModelStatus, ServerStatus
+from tailorbird.serving.hub import FailedModel, Hub
+from tests.protocol.engines import echo_model
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+KEY = "ed25519:" + "0123456789abcdef" * 4
+HOSTILE = "</td><script>alert(1)</script>\"'&" + "x" * 200
+
+
+def model(name="resnet", **fields):
+    plain = {"version": 3, "ready": True, "engine": "openvino int8 static 4t", "target": "openvino:cpu:avx512"}
+    return ModelStatus(name=name, **plain | {"signer": Signer(KEY, "ci")} | fields)
+
+
+def page(*models, allow_unsigned=False):
+    return status_page(ServerStatus("1.2.3", models, allow_unsigned)).decode()
+
+
+def text(html):
+    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)).split())
+
+
+def test_what_it_says():
+    said = text(page(model(), model("late", version=1, ready=False, engine="", target="", signer=None)))
+    assert "version 1.2.3, 1 of 2 models ready" in said
+    assert "resnet 3 openvino int8 static 4t openvino:cpu:avx512 ci ed25519:0123456789ab… ready" in said
+    assert "late 1 - - failed to load" in said
+    assert "nsigned" not in said
+
+
+def test_unsigned_engines_are_told_of_on_every_page():
+    unsigned = page(model(), model("wild", signer=None), allow_unsigned=True)
+    assert text(unsigned).count(BANNER) == 1
+    assert re.findall(r'class="name">(\w+)</td>(?:(?!</tr>).)*class="mark">unsigned', unsigned) == ["wild"]
+    assert BANNER in page(allow_unsigned=True)  # also where no model is
+
+
+def test_nothing_is_served():
+    assert text(page()).endswith("version 1.2.3, 0 of 0 models ready Model Version Engine Signed by State no model")
+
+
+@pytest.mark.parametrize("field", ["name", "engine", "target"])
+def test_hostile_names_stay_text(field):
+    plain, hostile = page(model()), page(model(**{field: HOSTILE}))
+    assert "&lt;/td&gt;&lt;script&gt;" in hostile
+    assert re.findall(r"<[^>]*>", hostile) == re.findall(r"<[^>]*>", plain)
+
+
+def test_hostile_signers_stay_text():
+    hostile = page(model(signer=Signer(HOSTILE, HOSTILE)))
+    assert "<script" not in hostile
+    assert "&quot;" in hostile
+    assert page(model(engine="\ud800")).count("ready")  # no half of a character stops the page
+
+
+def test_the_server_answers_with_it():
+    hub = Hub([echo_model("echo", DType.FP32)], [FailedModel("late", 1, "secret /etc/path")])
+    with running_server(hub, allow_unsigned=True) as url:
+        answer = httpx.get(url)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert BANNER in answer.text
+        assert "secret" not in answer.text
+        assert httpx.get(f"{url}/v2").json()["extensions"] == ["binary_tensor_data", "tailorbird_unsigned"]
+        assert httpx.post(url).status_code == 405
+
+
+def test_the_log_warns_of_each_unsigned_model(capfd):
+    hub = Hub([echo_model("echo", DType.FP32)])
+    with running_server(hub, allow_unsigned=True):
+        pass
+    lines = [line for line in capfd.readouterr().err.splitlines() if "trusted signature" in line]
+    assert len(lines) == 1
+    assert '"level":"warning","model":"echo","version":1,"allowed_by":"--allow-unsigned"' in lines[0]
+
+
+def test_without_the_flag_nothing_is_said(capfd):
+    hub = Hub([echo_model("echo", DType.FP32)])
+    with running_server(hub) as url:
+        assert BANNER not in httpx.get(url).text
+    assert "signature" not in capfd.readouterr().err
+    hub.close()
+
+
+def test_models_come_in_order():
+    hub = Hub([echo_model("b", DType.FP32)], [FailedModel("a", 2, ""), FailedModel("c", 1, "")])
+    assert [one.name for one in DataPlane(hub).status().models] == ["a", "b", "c"]
+    hub.close()
+
+
+CONTRAST = """() => {
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => { const [x, y, z] = [r, g, b].map(v => (v /= 255) <= .03928 ? v / 12.92 :
+    ((v + .055) / 1.055) ** 2.4); return .2126 * x + .7152 * y + .0722 * z };
+  const behind = node => { for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node)
+    .backgroundColor); if (c.length < 4 || c[3] > 0) return c } return [255, 255, 255] };
+  const worst = []; const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) { const node = walk.currentNode.parentElement; if (!walk.currentNode.data.trim()) continue;
+    const [a, b] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((p, q) => q - p);
+    if ((a + .05) / (b + .05) < 4.5) worst.push([node.textContent, (a + .05) / (b + .05)]) }
+  return worst }"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is found")
+def test_people_can_read_it(tmp_path):
+    """In both themes, on a screen and on a phone: no overflow, no faint text, no script, no request."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    models = [model(), model("wild-" + "x" * 123, signer=None), model(HOSTILE, engine=HOSTILE),
+              model("late", ready=False, signer=None)]  # fmt: skip
+    (tmp_path / "page.html").write_text(page(*models, allow_unsigned=True))
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for theme in ("light", "dark"):
+            for width in (1280, 390):
+                tab = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 800})
+                said, asked = [], []
+                tab.on("console", lambda message, said=said: said.append(message.text))
+                tab.on("dialog", lambda dialog, said=said: said.append(dialog.message))
+                tab.on("request", lambda request, asked=asked: asked.append(request.url))
+                tab.goto(f"file://{tmp_path}/page.html")
+                tab.screenshot(path=tmp_path / f"{theme}-{width}.png")
+                assert said == []
+                assert len(asked) == 1
+                assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), (theme, width)
+                assert tab.evaluate(CONTRAST) == []
+                assert tab.get_by_text(BANNER).is_visible()
+                assert tab.get_by_text("unsigned", exact=True).is_visible()
+                tab.close()
+        browser.close()
