@@ -125,6 +125,17 @@ class TestOnnxRuntime(BackendContract):
     def test_a_dynamic_product_is_int8(self, opened: Open) -> None:
         assert "int8" in opened(dynamic_dense()).executed_precision().values()
 
+    def test_a_profile_says_int8_and_names_the_quantised_node(self, opened: Open) -> None:
+        case = quantised_dense()
+        (product,) = (one for one in opened(case).profile([case.inputs], 2) if "product" in one.nodes)
+        assert product.precision == "int8"
+        case = dynamic_dense()
+        assert "int8" in {layer.precision for layer in opened(case).profile([case.inputs], 2)}
+
+    def test_text_can_be_profiled(self, opened: Open) -> None:
+        layers = opened(models.same(DType.BYTES, TEXT)).profile([{"x": TEXT}], 1)
+        assert {layer.precision for layer in layers} == {"string"}
+
     def test_whole_numbers_that_only_pass_keep_their_type(self, opened: Open) -> None:
         case = models.same(DType.INT8, np.array([-3, 4], np.int8))
         assert "int8" in set(opened(case).executed_precision().values())

@@ -8,6 +8,7 @@ kept its node's name stands for that node, and any other for nothing: a gap misl
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ import numpy as np
 _BLOCKED = "_nchwc"
 """Kernels in blocked layout are called by the value that they give out, with this behind it."""
 _KERNEL = "_kernel_time"
-_COPY = re.compile(r"(/duplicated)?(_token_\d+)?$")
-_MOVES = frozenset({"ReorderInput", "ReorderOutput"})
-"""Kernels that bring values into blocked layout and back."""
+_COPY = re.compile(r"(/MatMulAddFusion)?(/duplicated)?(_token_\d+)?$")
+_MOVES = frozenset({"ReorderInput", "ReorderOutput", "Reshape", "Transpose"})
+"""Kernels that the optimiser adds to bring values into another form and back."""
+_NEAR = 6
+"""Nodes that are fused behind a convolution at most."""
 
 
 class Kernel(msgspec.Struct, frozen=True):
@@ -102,7 +105,11 @@ class _Mapping:
         self._available = self._ends | made
 
     def found(self) -> dict[str, tuple[str, ...]]:
-        return {node.name: tuple(self._names(self._nodes(node))) for node in self._optimised}
+        """Nodes that several kernels would stand for are no kernel's, unless it kept their name."""
+        parts = {kernel.name: self._nodes(kernel) for kernel in self._optimised}
+        claims = Counter(id(node) for nodes in parts.values() for node in nodes)
+        return {name: tuple(self._names([node for node in nodes if claims[id(node)] == 1 or node.name == name]))
+                for name, nodes in parts.items()}  # fmt: skip
 
     def _names(self, nodes: Sequence[Any]) -> Iterator[str]:
         for node in nodes:
@@ -151,7 +158,34 @@ class _Mapping:
             for place, value in enumerate(kernel.output):
                 if value and value not in self._makers:
                     found[value] = self._origin(kernel, place, found)
+        self._trace_back(found)
         return found
+
+    def _trace_back(self, found: dict[str, tuple[str, ...]]) -> None:
+        """What values without an origin were, by what is made of them: moved back into form, or convolved."""
+        for kernel in reversed(self._optimised):
+            value = kernel.input[0] if kernel.input else ""
+            if found.get(value, ("known",)) or not kernel.output:
+                continue
+            made = kernel.output[0] if kernel.output[0] in self._makers else next(iter(found[kernel.output[0]]), "")
+            if self._is_added(kernel):
+                found[value] = (made,) if made else ()
+            elif kernel.op_type == "Conv" and made:
+                found[value] = self._convolved(made)
+
+    def _is_added(self, kernel: Any) -> bool:
+        return kernel.op_type in _MOVES and _plain(kernel.name) not in self._named
+
+    def _convolved(self, value: str) -> tuple[str, ...]:
+        """What the convolution reads that a value was made by, with little after it."""
+        for _ in range(_NEAR):
+            node = self._makers.get(value)
+            if node is None:
+                break
+            if node.op_type == "Conv":
+                return (node.input[0],)
+            value = next((name for name in node.input if name in self._makers), "")
+        return ()
 
     def _origin(self, kernel: Any, place: int, found: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         blocked, mark, _ = kernel.name.rpartition(_BLOCKED)
@@ -160,7 +194,7 @@ class _Mapping:
         same = self._named.get(_plain(kernel.name))
         if same is not None and same.op_type == kernel.op_type and place < len(same.output):
             return (same.output[place],)
-        if kernel.op_type in _MOVES and kernel.input:
+        if self._is_added(kernel) and kernel.input:
             return found.get(kernel.input[0], (kernel.input[0],))
         return ()
 

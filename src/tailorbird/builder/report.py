@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 from tailorbird.builder.figures import gains
 from tailorbird.builder.figures.guilt import Event, sensitivity_bars
 from tailorbird.builder.figures.layertimes import layer_times
+from tailorbird.builder.figures.notes import notes_html
 from tailorbird.builder.figures.phases import phases_html
 from tailorbird.builder.figures.points import Plot, plot_of
 from tailorbird.builder.figures.precisions import precision_map
@@ -67,7 +68,7 @@ def _page(manifest: Manifest, events: Sequence[Event], layers: LayerBook) -> str
         layer_times(layers),
         precision_map(layers),
         gate_table(manifest.gate, manifest.executed),
-        _notes(manifest, events),
+        notes_html(manifest.candidate, events),
         phases_html(events),
         reproduce_html(manifest, events),
         _origin(manifest),
@@ -124,36 +125,6 @@ def _plot(plot: Plot) -> str:
         '<p class="lead">Every engine that met the gate; rest a pointer on a mark for its name. '
         "Refused ones were timed at a first look only.</p>"
     )
-
-
-def _notes(manifest: Manifest, events: Iterable[Event]) -> str:
-    kept = manifest.candidate.quantisation.kept if manifest.candidate.quantisation else ()
-    layers = "1 layer stays" if len(kept) == 1 else f"{len(kept)} layers stay"
-    names = ", ".join(f"<code>{escape(name)}</code>" for name in kept)
-    folded = f"<details><summary>{layers} in float</summary><p>{names}</p></details>" if kept else ""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in _noted(events))
-    listed = f"<ul>{lines}</ul>" if lines else ""
-    return f"<h2>Notes</h2>{listed}{folded}" if listed or folded else ""
-
-
-def _noted(events: Iterable[Event]) -> Iterator[str]:
-    """What the build did with the data and what it left out, a sentence each."""
-    for event in events:
-        match event["event"]:
-            case "cases":
-                yield from event.get("notes", ())
-            case "candidates":
-                yield from (f"Left out: {reason}." for reason in event.get("left_out", ()))
-            case "quantised":
-                yield from (f"{event['method']}: {note}" for note in event["notes"])
-            case "mixed":
-                yield f"Mixed precision from {event['seed']}: {event['stopped']}"
-            case "not measured":
-                yield f"Not measured with {event['instances']} instances: {event['reason']}"
-            case "not profiled":
-                yield f"No times by layer of {event['candidate']}: {event['reason']}"
-            case "cache" if event.get("hit"):
-                yield f"From the cache: {event.get('kind')}, made {event.get('made')}"
 
 
 def _origin(manifest: Manifest) -> str:

@@ -38,7 +38,7 @@ from tailorbird.domain.claims import (
     unlink_free,
 )
 from tailorbird.domain.closing import Closing
-from tailorbird.domain.entry import RECORD, Record, changes, check, digest_of, digests, flat, read_record
+from tailorbird.domain.entry import RECORD, Record, changes, check, digest_of, digests, encode_record, flat, read_record
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.files import reason
 
@@ -217,7 +217,7 @@ class Cache(Closing):
 
     def _settle(self, record: Record, private: Path, handle: int, place: Path) -> None:
         """The last steps: the record, read-only files, the rename, and room for it."""
-        (private / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+        (private / RECORD).write_bytes(encode_record(record))
         for name in (*record.files, RECORD):
             (private / name).chmod(_READ_ONLY)
         if os.path.lexists(place):  # damaged, or without locks another process was first

@@ -37,6 +37,8 @@ class Record(msgspec.Struct, frozen=True):
     """How long it took to make."""
     bytes: int
     schema: int = SCHEMA
+    seal: str = ""
+    """Digest of all the rest, so that this file tells of its own damage, too."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -72,6 +74,12 @@ def changes(old: Any, new: Any) -> tuple[Change, ...]:
                  for name in names if was.get(name) != now.get(name))  # fmt: skip
 
 
+def encode_record(record: Record) -> bytes:
+    """The record as indented JSON, sealed."""
+    whole = msgspec.structs.replace(record, seal=digest_of(msgspec.structs.replace(record, seal="")))
+    return msgspec.json.format(msgspec.json.encode(whole), indent=1)
+
+
 def read_record(folder: Path) -> Record:
     """The record of an entry; raises :class:`ValueError` with what is wrong with it, or :class:`OSError`."""
     handle = os.open(folder / RECORD, os.O_RDONLY | os.O_NOFOLLOW)
@@ -83,6 +91,8 @@ def read_record(folder: Path) -> Record:
         raise ValueError(f"{RECORD} cannot be read: {error}") from None
     if record.schema != SCHEMA:
         raise ValueError(f"{RECORD} is of schema {record.schema}, not {SCHEMA}")
+    if record.seal != digest_of(msgspec.structs.replace(record, seal="")):
+        raise ValueError(f"{RECORD} was altered")
     return record
 
 

@@ -25,7 +25,7 @@ class Layer(msgspec.Struct, frozen=True):
     precision: str
     """What it ran in, as :meth:`tailorbird.backends.base.Session.executed_precision` names it."""
     milliseconds: float
-    """Median over the profiled runs; 0 where the runtime did not time it."""
+    """Median over the profiled runs, or their mean where the runtime keeps no more; 0 where it did not time it."""
     nodes: tuple[str, ...] = ()
     """Nodes of the normalised graph that it stands for, by name; empty where the runtime does not say."""
 

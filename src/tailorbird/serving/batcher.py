@@ -234,11 +234,13 @@ class Batcher:
 
     def _timely(self, parts: list[Part]) -> list[Part]:
         """Those that can still be answered in time; the others are refused."""
+        if all(part.request.terms.deadline is None for part in parts):
+            return parts
         now = time.monotonic()
         seconds = parts[0].bucket.costs.seconds(sum(part.rows for part in parts), self._slots.busy + 1)
         late = [part.request for part in parts if part.request.hopeless(seconds, now)]
         for request in late:
-            self._expire(request)
+            self._refuse(request, too_late("the deadline cannot be met any more"))
         return [part for part in parts if not part.request.over] if late else parts
 
     def _start(self, slot: Slot, parts: list[Part], reason: Reason) -> None:

@@ -81,25 +81,28 @@ class Patience:
         self._rung, self._then = False, Reason.IDLE
 
     def _pause(self) -> float:
-        rows = self._queue.joinable()
         lead = self._queue.leader()
         bucket = lead.bucket
+        bound = self.bound(bucket)
+        if bound < GRAIN:
+            return 0.0
+        rows = self._queue.joinable()
         if rows is None or rows >= self._rules.most or not self._slots.only_free():
             return 0.0
-        bound = lead.request.arrived + self.bound(bucket) - time.monotonic()
+        bound += lead.request.arrived - time.monotonic()
         if bound < GRAIN:
             return 0.0
         pause = worthwhile(bucket.costs.seconds, rows, self._rules.most - rows, bucket.arrivals, bound)
         return self._before_deadlines(bucket, pause) if pause else 0.0
 
     def _before_deadlines(self, bucket: Bucket, pause: float) -> float:
-        """The pause, cut where a deadline would be missed."""
+        """The pause, or half of what the earliest deadline leaves beside a run: timers are late now and then."""
         self._then = Reason.WAITED
         deadlines = [part.request.terms.deadline for part in self._queue if part.request.terms.deadline is not None]
         if not deadlines:
             return pause
         slack = min(deadlines) - bucket.costs.at_most(self._rules.most) - time.monotonic()
-        if slack >= pause:
+        if slack / 2 >= pause:
             return pause
         self._then = Reason.DEADLINE
-        return max(0.0, slack)
+        return max(0.0, slack / 2)

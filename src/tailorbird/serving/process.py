@@ -23,8 +23,9 @@ from tailorbird.domain.errors import Overloaded
 from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository.trust import Signer
+from tailorbird.serving.events import Event, Observer
 from tailorbird.serving.instance import OUTSTANDING
-from tailorbird.serving.supervise import Event, Keeper, Observer, ProcessOptions
+from tailorbird.serving.supervise import Keeper, ProcessOptions
 
 
 class ProcessInstance:

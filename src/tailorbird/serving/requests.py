@@ -134,8 +134,8 @@ class Departures:
 
 def own_copies(failure: TailorbirdError, count: int) -> list[TailorbirdError]:
     """The error for each of several requests: one instance raised twice would gather the tracebacks of both."""
-    copies = [failure]
-    for _ in range(count - 1):
+    copies = [failure] if count else []
+    while len(copies) < count:
         copy = error_from_dict(failure.to_dict())
         copy.__cause__ = failure
         copies.append(copy)

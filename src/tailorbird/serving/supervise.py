@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,15 @@ from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.errors import BackendError, NotReady, TailorbirdError
 from tailorbird.domain.manifest import Manifest, encode_manifest
 from tailorbird.repository.trust import Signer
+from tailorbird.serving.backoff import Backoff
+from tailorbird.serving.events import Event, Happening, Observer
 from tailorbird.serving.line import Line
 from tailorbird.serving.memory import SEGMENT_BYTES
 from tailorbird.serving.messages import MESSAGE_BYTES, Failed, Ready, Start, at_start, encode
 from tailorbird.serving.spawn import Child, Wake
 
-FIRST_WAIT_S = 0.1
-LONGEST_WAIT_S = 30.0
-HEALTHY_S = 60.0
-"""A process that lived so long counts as well again."""
-
 _LOOK_S = 0.002
+"""Between two looks at whether everything is answered."""
 
 
 class ProcessOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,61 +47,6 @@ class ProcessOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seconds it looks for the next run before it sleeps: faster answers for processor time."""
 
 
-class Happening(StrEnum):
-    """What can happen to an instance's process."""
-
-    STARTED = "started"
-    READY = "ready"
-    CRASHED = "crashed"
-    """It ended without being told to, or was killed for what it did."""
-    RESTARTING = "restarting"
-    GAVE_UP = "gave up"
-    ENDED = "ended"
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something happened, for logs and metrics."""
-
-    instance: str
-    what: Happening
-    pid: int = 0
-    seconds: float = 0.0
-    """READY: from the start to here. CRASHED, ENDED: it lived so long. RESTARTING: until the next start."""
-    cause: str = ""
-    """Of a crash, or of giving up. For the log, not for clients."""
-    words: str = ""
-    """The last of what a crashed process printed; nothing of it is trusted or for clients."""
-
-
-Observer = Callable[[Event], None]
-"""Called from the instance's own thread; must be quick."""
-
-
-class Backoff:
-    """How long to wait before the next start, and when to stop trying.
-
-    Args:
-        starts: starts that may fail in a row.
-    """
-
-    def __init__(self, starts: int) -> None:
-        self._starts = starts
-        self._ends = 0
-        self._failed = 0
-
-    def after(self, lived_s: float | None) -> float | None:
-        """Seconds to wait after a process ended; None to give up.
-
-        Args:
-            lived_s: seconds it was ready; None when it never was.
-        """
-        self._failed = self._failed + 1 if lived_s is None else 0
-        if self._failed >= self._starts:
-            return None
-        self._ends = 1 if lived_s is not None and lived_s >= HEALTHY_S else self._ends + 1
-        return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._ends - 1, 60))
-
-
 class Keeper:
     """Keeps one process alive, from a thread of its own: a process dies with the thread that started it.
 
@@ -126,6 +68,7 @@ class Keeper:
         self._options = options
         self._observer = observer
         self._settled = threading.Event()  # the first start succeeded, or none will
+        self._was_ready = False
         self._closing = threading.Event()
         self._child: Child | None = None
         self._next_try: float | None = None
@@ -147,7 +90,7 @@ class Keeper:
             NotReady: it was closed meanwhile.
         """
         self._settled.wait()
-        if self.line is None:
+        if not self._was_ready:
             raise self.failure or self.refusal()
 
     def refusal(self) -> NotReady:
@@ -180,17 +123,26 @@ class Keeper:
         backoff = Backoff(self._options.starts)
         while not self._closing.is_set():
             end = self._life()
-            if self._closing.is_set():
-                break
-            wait_s = None if end.refused and not self._settled.is_set() else backoff.after(end.lived_s)
+            wait_s = self._wait_after(end, backoff)
+            end.tell()  # only now, so that a refusal knows of the next try
             if wait_s is None:
-                self._give_up(end.error)
                 break
-            self._next_try = time.monotonic() + wait_s
             self._tell(Happening.RESTARTING, seconds=wait_s)
             self._closing.wait(wait_s)
             self._next_try = None
         self._settled.set()
+
+    def _wait_after(self, end: _End, backoff: Backoff) -> float | None:
+        """Seconds until the next start; None for no further one."""
+        if self._closing.is_set():
+            return None
+        wait_s = None if end.refused and not self._was_ready else backoff.after(end.lived_s)
+        if wait_s is None:
+            self.failure = end.error
+            self._tell(Happening.GAVE_UP, cause=end.error.message)
+        else:
+            self._next_try = time.monotonic() + wait_s
+        return wait_s
 
     def _life(self) -> _End:
         """One process, from its start to its end."""
@@ -202,9 +154,9 @@ class Keeper:
             self._tell(Happening.STARTED, pid=child.pid)
             end = self._started(child, started)
         except TailorbirdError as error:
-            end = _End(None, error, refused=False)
+            end = _End(None, error)
         except Exception as error:  # the thread that watches must not die
-            end = _End(None, BackendError(f"{self._name} cannot start", got=f"{type(error).__name__}: {error}"), False)
+            end = _End(None, BackendError(f"{self._name} cannot start", got=f"{type(error).__name__}: {error}"))
         if child is not None and end.lived_s is None:
             self._mourn(child, end, time.monotonic() - started)
             child.close()
@@ -221,14 +173,18 @@ class Keeper:
         self.signer = answer.signer
         ready = time.monotonic()
         line = self.line = Line(child, self._manifest.signature, self._name, self._options.run_limit_s)
+        self._was_ready = True
         self._settled.set()
         self._tell(Happening.READY, pid=child.pid, seconds=ready - started)
         child.wait()
         self.line = None
-        end = _End(time.monotonic() - ready, child.cause(), refused=False)
-        self._mourn(child, end, end.lived_s or 0.0)
-        line.lost(self.refusal() if self._closing.is_set() else end.error, child.close)
+        error, lived_s = child.cause(), time.monotonic() - ready
+        end = _End(lived_s, error, tell=lambda: line.lost(self._refusal_or(error), child.close))
+        self._mourn(child, end, lived_s)
         return end
+
+    def _refusal_or(self, error: TailorbirdError) -> TailorbirdError:
+        return self.refusal() if self._closing.is_set() else error
 
     def _answer(self, child: Child) -> Ready | Failed:
         """What the process says once it has opened the engine; raises :class:`BackendError` if it says nothing."""
@@ -252,10 +208,6 @@ class Keeper:
         except msgspec.MsgspecError as error:
             raise BackendError(f"{self._name} gave an answer that cannot be", got=error) from error
         return answer
-
-    def _give_up(self, error: TailorbirdError) -> None:
-        self.failure = error
-        self._tell(Happening.GAVE_UP, cause=error.message)
 
     def _mourn(self, child: Child, end: _End, seconds: float) -> None:
         if self._closing.is_set():
@@ -281,5 +233,7 @@ class _End(msgspec.Struct, frozen=True):
     lived_s: float | None
     """Seconds it was ready; None when it never was."""
     error: TailorbirdError
-    refused: bool
+    refused: bool = False
     """It said itself why it does not serve this version."""
+    tell: Callable[[], None] = lambda: None
+    """Answers the requests that it leaves behind."""

@@ -165,6 +165,13 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def replace(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.chmod(0o644)
+    path.write_bytes(data.replace(old, new))
+
+
 def cut(path: Path) -> None:
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -184,6 +191,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "one more": (lambda place: (place / "c").touch(), "'c' is not one of its files"),
     "a link": (lambda place: linked(place / "a.txt"), "'a.txt' is a link or a device"),
     "no record": (lambda place: (place / RECORD).unlink(), "No such file or directory"),
+    "a bit of the record": (lambda place: flip(place / RECORD), "entry.json was altered"),
+    "a date in the record": (
+        lambda place: replace(place / RECORD, b'"made": "20', b'"made": "21'),
+        "entry.json was altered",
+    ),
     "a cut record": (lambda place: cut(place / RECORD), "entry.json cannot be read: Input data was truncated"),
 }
 

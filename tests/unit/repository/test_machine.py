@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tailorbird.domain.errors import RepositoryError, VersionNotFound
 from tailorbird.repository.channels import Entry
@@ -52,6 +52,11 @@ class Walk(RuleBasedStateMachine):
 
     def usable(self) -> list[int]:
         return [version for version in self.contents if version not in self.retired]
+
+    @initialize()
+    def first(self) -> None:
+        for source in (0, 1):
+            self.publish(source, again=False)
 
     @rule(source=st.integers(0, 1), again=st.booleans())
     def publish(self, source: int, again: bool) -> None:

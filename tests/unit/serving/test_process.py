@@ -11,8 +11,9 @@ import uvloop
 
 from tailorbird.domain.errors import BackendError, BundleError, InputError, NotReady, Overloaded
 from tailorbird.repository import keys
+from tailorbird.serving.events import Happening
 from tailorbird.serving.process import ProcessInstance, start_instances
-from tailorbird.serving.supervise import Happening, ProcessOptions
+from tailorbird.serving.supervise import ProcessOptions
 from tests import bundles, processes
 
 

@@ -80,7 +80,7 @@ def by_layers(a: LayerTable, b: LayerTable, milliseconds: tuple[float, float], c
                     for total, layers in zip(milliseconds, (mine, theirs), strict=True))  # fmt: skip
     causes = [_cause(area, [pair for pair in pairs if pair.area is area], context)
               for area in dict.fromkeys(areas)]  # fmt: skip
-    causes.append(_outside(outside[0], outside[1], context.everywhere))
+    causes.append(_outside(outside[0], outside[1], context))
     return Parts(pairs, ranked(causes, noise))
 
 
@@ -115,7 +115,9 @@ def is_precise(precision: str) -> bool:
 
 
 def _scaled(table: LayerTable, milliseconds: float) -> list[Layer]:
-    factor = milliseconds / table.latency if table.latency > 0 else 1.0
+    """Layers at the pace of the run that is told. Together they never take longer than it: profiling costs time."""
+    whole = max(table.latency, table.profiled)
+    factor = milliseconds / whole if whole > 0 else 1.0
     return [msgspec.structs.replace(layer, milliseconds=layer.milliseconds * factor) for layer in table.layers]
 
 
@@ -197,5 +199,6 @@ def _cause(area: Area, pairs: Sequence[Pair], context: Context) -> Cause:
     return Cause((area,), words.area_words(area, context.differences, context.graph), total, Basis.LAYERS)
 
 
-def _outside(a: float, b: float, everywhere: tuple[Area, ...]) -> Cause:
-    return Cause((Area.OUTSIDE, *everywhere), words.outside_words(a, b), b - a, Basis.LAYERS)
+def _outside(a: float, b: float, context: Context) -> Cause:
+    text = words.outside_words(a, b, context.everywhere, context.differences)
+    return Cause((Area.OUTSIDE, *context.everywhere), text, b - a, Basis.LAYERS)

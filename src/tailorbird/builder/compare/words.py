@@ -78,9 +78,10 @@ def fusion_words(pairs: Sequence[Pair]) -> str:
     return f"{_count(len(names), 'node')} that ran as {_count(before, 'layer')} run as {after} ({listed(names)})"
 
 
-def outside_words(a: float, b: float) -> str:
-    """The run less its layers."""
-    return f"a run less its layers: {ms(a)} -> {ms(b)} ms"
+def outside_words(a: float, b: float, everywhere: Sequence[Area], differences: Sequence[Difference]) -> str:
+    """The run less its layers, and what differs that may change it."""
+    also = f"; {everywhere_words(everywhere, differences)}" if everywhere else ""
+    return f"a run less its layers takes {ms(a)} -> {ms(b)} ms{also}"
 
 
 def listed(names: Sequence[str]) -> str:

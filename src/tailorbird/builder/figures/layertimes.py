@@ -60,7 +60,7 @@ def _kinds(table: LayerTable, role: str, scale: float) -> str:
 
 
 def _where(table: LayerTable) -> str:
-    return f", median of {table.runs} runs at {escape(table.edge)}"
+    return f", over {table.runs} runs at {escape(table.edge)}"
 
 
 def _bar(kind: tuple[str, str, int], spent: float, scale: float) -> str:

@@ -104,10 +104,11 @@ ul {{ margin: .3rem 0 0; padding-left: 1.2rem; font-size: .9rem }}
 .scatter .mark.s2 {{ fill: var(--weights) }} .scatter .mark.s3 {{ fill: var(--mixed) }}
 .parts td.code {{ font-family: ui-monospace, monospace; font-size: .8rem; overflow-wrap: anywhere; min-width: 10rem }}
 .facts th {{ white-space: nowrap; font-weight: 600 }} .facts td {{ width: 100% }}
-@media print {{ :root {{ color-scheme: light; {_variables(_LIGHT)} }} * {{ print-color-adjust: exact }} body {{ max-width: none; padding: 0 }} .scroll {{ overflow: visible }}
+@media print {{ :root {{ color-scheme: light; {_variables(_LIGHT)} }} * {{ print-color-adjust: exact }}
+  body {{ max-width: none; padding: 0 }} .scroll {{ overflow: visible }}
   section, tr, .lanes, h2, h3 {{ break-inside: avoid }} h2, h3 {{ break-after: avoid }} }}
 @media (max-width: 60rem) {{ .beside {{ grid-template-columns: minmax(0, 1fr) }} }}
-@media (max-width: 40rem) {{ body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
+@media (max-width: 40rem) {{ .parts {{ min-width: 42rem }} body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
   .wordy td.name {{ white-space: normal; min-width: 9rem }} .minor {{ display: none }}
   .bars {{ grid-template-columns: minmax(0, 1fr) auto }} .bars .unit {{ grid-column: 1 / -1; margin-top: .3rem }}
   td, th {{ padding: .3rem .4rem }}

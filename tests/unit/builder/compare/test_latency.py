@@ -111,3 +111,9 @@ def test_without_layers_a_single_difference_explains_all_and_several_nothing_for
     assert (only.areas, only.contribution, only.basis) == ((Area.THREADS,), 2.0, Basis.ONLY)
     both = by_records(2.0, Context((THREADS, SHAPES), None))
     assert [(one.areas[0], one.contribution) for one in both] == [(Area.SHAPES, None), (Area.THREADS, None)]
+
+
+def test_layers_together_never_take_longer_than_the_run() -> None:
+    slow = LayerTable("one", "opt", 10, 2.0, (layer("c1", 1, "c1"), layer("c2", 3, "c2")))
+    found = by_layers(slow, slow, (2.0, 2.0), Context((), None), 0.1)
+    assert [sum(one.milliseconds for one in pair.a) for pair in found.pairs] == [0.5, 1.5]
