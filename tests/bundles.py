@@ -19,9 +19,9 @@ from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
-from tailorbird.repository import keys
 from tailorbird.repository.config_pbtxt import config_pbtxt
-from tailorbird.repository.sign import sign_version
+from tailorbird.repository.signing import keys
+from tailorbird.repository.signing.sign import sign_version
 
 WIDTH = 16
 SIGNATURE = Signature(

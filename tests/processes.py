@@ -15,9 +15,9 @@ from tailorbird.domain import bundle
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
-from tailorbird.repository import keys
-from tailorbird.repository.sign import sign_version
-from tailorbird.serving import spawn
+from tailorbird.repository.signing import keys
+from tailorbird.repository.signing.sign import sign_version
+from tailorbird.serving.processes import spawn
 from tests import bundles
 
 TURNS = Signature(
@@ -88,7 +88,7 @@ def ready():
     from tailorbird.domain import bundle
     from tailorbird.domain.digest import digest_bytes
     from tailorbird.domain.manifest import encode_manifest
-    from tailorbird.serving.messages import Ready, encode
+    from tailorbird.serving.processes.messages import Ready, encode
     manifest = bundle.read_manifest(Path(os.environ["STAND_IN_VERSION"]))
     line.send(encode(Ready(digest_bytes(encode_manifest(manifest)), None)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from tailorbird.backends.base import Availability
     from tailorbird.builder.compare.comparison import Comparison
     from tailorbird.builder.graph.inspect import Inspection
-    from tailorbird.repository.keys import OwnKey
     from tailorbird.repository.load import LoadedEngine
+    from tailorbird.repository.signing.keys import OwnKey
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def build(
     """
     from tailorbird.builder.cached import CachedBuild, deliver
     from tailorbird.builder.workdir import workdir
-    from tailorbird.repository.keys import ensured
+    from tailorbird.repository.signing.keys import ensured
 
     chosen = configured(config or BuildConfig(), **settings)
     _check_output(output)
@@ -82,10 +81,9 @@ def build(
         key, is_new = ensured()  # before the long work, which would end in vain without a key
         if is_new:
             work.tell_of_key(key.id, key.path)
-        found = work.run(partial(_press, key))
-        engine = _trusted(found.bundle, key, folder) if found.cached else found.bundle
-        bundle = deliver(engine, Path(output)) if output else None
-        version_dir = _published(engine, repository, name) if repository else None
+        found = work.run(partial(_press, key), _distrust)
+        bundle = deliver(found.bundle, Path(output)) if output else None
+        version_dir = _published(found.bundle, repository, name) if repository else None
         return Result(found.manifest.outcomes, found.manifest, bundle, version_dir)
 
 
@@ -166,7 +164,7 @@ def bill_of_materials(bundle: str | Path) -> bytes:
 
     from tailorbird.domain.bundlefile import unpack
     from tailorbird.repository.bom import bill_of_materials as bill
-    from tailorbird.repository.trust import verified
+    from tailorbird.repository.signing.trust import verified
 
     source = Path(bundle)
     with _disk_errors("read the bundle"), tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
@@ -212,7 +210,7 @@ def _engine_of(path: Path, allow_unsigned: bool) -> Iterator[Path]:
     from tailorbird.builder.compare.sides import read_side
     from tailorbird.builder.workdir import workdir
     from tailorbird.domain.bundlefile import unpack
-    from tailorbird.repository.trust import verified
+    from tailorbird.repository.signing.trust import verified
 
     side = read_side(path)
     if side.manifest is None:
@@ -238,24 +236,20 @@ def _press(key: OwnKey, version_dir: Path, out: Path) -> None:
     """A sealed version signed and packed."""
     from tailorbird.domain.bundlefile import manifest_of, pack
     from tailorbird.repository.config_pbtxt import config_pbtxt
-    from tailorbird.repository.sign import sign_version
+    from tailorbird.repository.signing.sign import sign_version
 
     sign_version(version_dir, key)
     pack(version_dir, out, config_pbtxt(manifest_of(version_dir)))
 
 
-def _trusted(cached: Path, key: OwnKey, folder: Path) -> Path:
-    """A cached engine whose signature is trusted here; another key's, or none, is replaced by ours in a copy."""
-    from tailorbird.repository.sign import sign_bundle
-    from tailorbird.repository.trust import signer_of
+def _distrust(engine: Path) -> str:
+    """Why an engine's signature does not count here; empty when it does."""
+    from tailorbird.repository.signing.trust import signer_of
 
-    with contextlib.suppress(BundleError):
-        if signer_of(cached) is not None:
-            return cached
-    ours = folder / "signed.engine"
-    shutil.copyfile(cached, ours)
-    sign_bundle(ours, key)
-    return ours
+    try:
+        return "" if signer_of(engine) else "not signed"
+    except BundleError as error:
+        return error.what
 
 
 def _published(source: Path, repository: str | Path, name: str | None) -> Path:

@@ -146,8 +146,9 @@ def test_the_bundle_keeps_its_log_and_report(tmp_path: Path) -> None:
     papers = result.version_dir / "tailorbird"
     lines = [msgspec.json.decode(line) for line in (papers / "build.jsonl").read_bytes().splitlines()]
     assert [line["event"] for line in lines] == [event["event"] for event in shown]
-    assert [line["event"] for line in lines if line["event"] not in ("cache", "round")] == [
-        "started", "normalised", "cases", "reference", "candidates", "tried", "tried", "chosen", "finished",
+    assert [line["event"] for line in lines if line["event"] not in ("cache", "key made", "profiled", "round")] == [
+        "started", "normalised", "cases", "reference", "candidates", "tried", "tried", "chosen",
+        "side by side", "finished",
     ]  # fmt: skip
     report = (papers / "report.html").read_text("utf-8")
     assert all(outcome.candidate.name in report for outcome in result.table)

@@ -354,16 +354,20 @@ def test_a_build_does_without_a_cache_that_cannot_be_written(net: Path, tmp_path
 # --- signatures ----------------------------------------------------------------------------------
 
 
-def test_a_cached_engine_of_another_s_key_is_signed_again(
+def test_a_cached_engine_of_a_key_that_is_not_trusted_is_built_anew_and_never_signed_again(
     net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = built(net)
+    """Whoever can write to a cache, a restored one of CI's say, must not get a signature by that."""
+    built(net)
     monkeypatch.setenv("TAILORBIRD_KEYS", str(tmp_path / "other keys"))
-    second, asked = built(net, output="a.engine", repository=tmp_path / "repository")
-    assert "engines" in asked.hits
-    assert second.manifest == first.manifest
+    second, asked = built(net, output="a.engine")
+    assert "engines" not in asked.hits
+    (notice,) = [one for one in asked if one["event"] == "cache notice"]
+    assert (notice["what"], notice["kind"]) == ("dropped", "engines")
+    assert "is by a key that is not trusted here" in notice["reason"]
     with tailorbird.open("a.engine") as engine:
-        assert engine.manifest == first.manifest
+        assert engine.manifest == second.manifest
+    assert "engines" in built(net)[1].hits
 
 
 # --- together ------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.errors import BackendError, NotReady
-from tailorbird.serving.events import Event, Happening
-from tailorbird.serving.process import ProcessInstance, start_instances
-from tailorbird.serving.supervise import ProcessOptions
+from tailorbird.serving.processes.events import Event, Happening
+from tailorbird.serving.processes.process import ProcessInstance, start_instances
+from tailorbird.serving.processes.supervise import ProcessOptions
 from tests import bundles, processes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -187,7 +187,7 @@ def test_kills_under_load(version: Path) -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
 def test_two_minutes_of_kills_under_load(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.serving.backoff.LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr("tailorbird.serving.processes.backoff.LONGEST_WAIT_S", 0.2)
     kinds, done = under_kills(version, 120)
     assert done > 30
     assert kinds["BackendError"] <= done
@@ -197,8 +197,8 @@ def test_two_minutes_of_kills_under_load(version: Path, monkeypatch: pytest.Monk
 SERVER = """
 import asyncio, sys, threading
 from pathlib import Path
-from tailorbird.serving.events import Event, Happening
-from tailorbird.serving.process import ProcessInstance
+from tailorbird.serving.processes.events import Event, Happening
+from tailorbird.serving.processes.process import ProcessInstance
 from tests import processes
 
 def started(event):

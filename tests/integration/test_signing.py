@@ -15,7 +15,7 @@ import pytest
 
 from tailorbird.cli import main
 from tailorbird.domain import bundle
-from tailorbird.repository import keys
+from tailorbird.repository.signing import keys
 from tailorbird.repository.store import LocalRepository
 from tests import bundles
 from tests.project import tree

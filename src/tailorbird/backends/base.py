@@ -159,10 +159,11 @@ class Session(Closing):
     def _run(self, inputs: Tensors) -> dict[str, Array]: ...
 
     @abc.abstractmethod
-    def _executed_precision(self) -> dict[str, str]: ...
-
-    @abc.abstractmethod
     def _close(self) -> None: ...
+
+    def _executed_precision(self) -> dict[str, str]:
+        """What a profile tells, where there is no cheaper way to ask."""
+        return {layer.name: layer.precision for layer in self._profile([self._sample()], 1)}
 
     def _profile(self, inputs: Sequence[Tensors], runs: int) -> tuple[Layer, ...]:
         """Nothing, unless the runtime can tell; warm up with ``WARM_RUNS`` runs where it can."""

@@ -28,15 +28,10 @@ class ReferenceSession(Session):
         names = [spec.name for spec in self.signature.outputs]
         return dict(zip(names, self._evaluator.run(names, dict(inputs)), strict=True))
 
-    def _executed_precision(self) -> dict[str, str]:
-        return {f"{i}:{node.op_type}": "fp32" for i, node in enumerate(self._evaluator.rt_nodes_)}
-
     def _profile(self, inputs: Sequence[Tensors], runs: int) -> tuple[Layer, ...]:
-        """Its nodes, one by one as the graph names them, without times: it is never chosen for them."""
-        return tuple(
-            Layer(f"{i}:{node.op_type}", node.op_type, "fp32", 0.0, tuple(filter(None, (node.onnx_node.name,))))
-            for i, node in enumerate(self._evaluator.rt_nodes_)
-        )
+        """Its nodes as the graph names them, without times: it is never chosen for them."""
+        nodes = [(node.op_type, node.onnx_node.name) for node in self._evaluator.rt_nodes_]
+        return tuple(Layer(f"{i}:{op}", op, "fp32", 0.0, (name,) if name else ()) for i, (op, name) in enumerate(nodes))
 
     def _close(self) -> None:
         del self._evaluator
@@ -54,8 +49,8 @@ class ReferenceBackend(Backend):
         return str(onnx.__version__)
 
     def _capabilities(self) -> Capabilities:
-        onnx_file = EngineFormat(backend="onnxruntime", platform="onnxruntime_onnx", filename="model.onnx")
-        return Capabilities(Target("reference", "cpu", "any"), (Precision.FP32,), onnx_file, serves=False,
+        return Capabilities(Target("reference", "cpu", "any"), (Precision.FP32,),
+                            EngineFormat("onnxruntime", "onnxruntime_onnx", "model.onnx"), serves=False,
                             takes_threads=False, portable="anywhere", oracle={})  # fmt: skip
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:

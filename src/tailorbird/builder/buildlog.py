@@ -6,7 +6,7 @@ Every line has ``event`` (below), ``at`` (seconds since the build began) and the
 key made                  key (id), path: this machine had no key to sign with
 started                   source, config, versions, device
 cache                     kind, about, key, hit, made (the entry, or the nearest earlier one), changed (since that)
-cache notice              what (healed, waiting or not kept), kind, reason
+cache notice              what (healed, dropped, waiting, not kept), kind, reason
 normalised                passes, notes, signature
 cases                     profile, places (shapes), real (sets of the user's), calibration (sets), labelled, notes
 source refused            reason: no runtime takes the source as it is, so the repaired graph is the reference

@@ -31,6 +31,9 @@ _FILE = "model.engine"
 Press = Callable[[Path, Path], None]
 """Makes the ``.engine`` file, second, of a sealed version, first."""
 
+Accept = Callable[[Path], str]
+"""Says why a ``.engine`` file out of the cache may not be handed on; empty when it may."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -71,13 +74,27 @@ class CachedBuild(Closing):
         """Note in the build log that a key to sign with was made: this machine had none."""
         self._log.write("key made", key=key, path=str(path))
 
-    def run(self, press: Press) -> Found:
-        """The engine of this source, data, settings, code and machine. Raises as the build's steps do."""
+    def run(self, press: Press, accept: Accept) -> Found:
+        """The engine of this source, data, settings, code and machine.
+
+        Args:
+            press: signs and packs what was built.
+            accept: asked about what the cache holds. What it refuses is built anew, never signed again: whoever can
+                write to a cache must not get a signature by that.
+
+        Raises:
+            TailorbirdError: as the build's steps do.
+        """
         config, source = self._config, self._source
         self._log.write("started", source=source.text, config=config, versions=versions(), device=cpu_facts())
         intake = Intake(source, config, self._folder, self._recall)
         whole = fingerprint(intake.digests(), config, self._name, Path(source.text).name)
-        place, cached = self._recall.make(KIND, whole, lambda into: self._build(intake, whole, press, into / _FILE))
+        place, cached = self._recall.make(
+            KIND,
+            whole,
+            lambda into: self._build(intake, whole, press, into / _FILE),
+            lambda place: accept(place / _FILE),
+        )
         if cached:
             self._log.write("finished", seconds=round(self._log.seconds, 1))
         return Found(manifest_of(place / _FILE), place / _FILE, cached)

@@ -63,6 +63,7 @@ class Build:
         self._threads = max(config.threads, default=usable_cores())
         self._recall = recall
         self._log = log
+        self._whole = whole
         self._ground = Groundwork(intake, whole, config, folder, recall, log)
 
     def run(self, name: str | None = None) -> Built:
@@ -154,6 +155,7 @@ class Build:
             versions=versions,
             device=cpu_facts(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            ingredients=self._whole,
         )
 
 

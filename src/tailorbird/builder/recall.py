@@ -29,9 +29,18 @@ class Recall:
         self._folder = folder
         self._about = about
 
-    def make(self, kind: str, key: Any, fill: Callable[[Path], None]) -> tuple[Path, bool]:
-        """The entry's directory, and whether it was there; filled by ``fill`` when it was not. Raises as that does."""
-        place = self.cache.get(kind, key)
+    def make(
+        self, kind: str, key: Any, fill: Callable[[Path], None], accept: Callable[[Path], str] = lambda _: ""
+    ) -> tuple[Path, bool]:
+        """The entry's directory, and whether it was there; filled by ``fill`` when it was not. Raises as that does.
+
+        Args:
+            kind: of entry.
+            key: all that it follows from.
+            fill: writes its files.
+            accept: says why an entry that was there is not good enough and must be made anew; empty when it is.
+        """
+        place = self._accepted(kind, key, self.cache.get(kind, key), accept)
         if place is None:
             self._missed(kind, key)
             ours = False
@@ -44,8 +53,17 @@ class Recall:
             place = self.cache.make(kind, key, ourselves, about=self._about, aside=self._folder)
             if ours:  # and not another process, which we have waited for
                 return place, False
+            if self._accepted(kind, key, place, accept) is None:
+                return self.make(kind, key, fill, accept)
         self._found(kind, key, place)
         return place, True
+
+    def _accepted(self, kind: str, key: Any, place: Path | None, accept: Callable[[Path], str]) -> Path | None:
+        if place is not None and (reason := accept(place)):
+            self.cache.forget(kind, key)
+            self._notice("dropped", kind, reason)
+            return None
+        return place
 
     def _found(self, kind: str, key: Any, place: Path) -> None:
         record = read_record(place)

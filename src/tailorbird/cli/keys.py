@@ -21,7 +21,7 @@ def new(name: str = "default", *, json: Json = False) -> None:
     Args:
         name: what to call it.
     """
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     own = keys.new(name)
     if json:
@@ -35,7 +35,7 @@ def new(name: str = "default", *, json: Json = False) -> None:
 @app.command(name="list")
 def list_keys(*, json: Json = False) -> None:
     """List this machine's own keys, and the keys it trusts."""
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     trusted = {key.id: key for key in keys.trusted()}
     own = [keys.public(name) for name in keys.own_names()]
@@ -57,7 +57,7 @@ def trust(file: Path, *, name: str | None = None, json: Json = False) -> None:
         file: a public PEM file, as 'tailorbird key show' prints it.
         name: what to call the key here; by default the file's name.
     """
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     key = keys.trust(file, name)
     if json:
@@ -73,7 +73,7 @@ def untrust(name: str, *, json: Json = False) -> None:
     Args:
         name: the trusted key's name.
     """
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     keys.untrust(name)
     if json:
@@ -90,7 +90,7 @@ def show(name: str = "default", *, p256: Annotated[bool, Parameter(negative="")]
         name: one of this machine's keys, or a trusted one.
         p256: the companion key's, which exported signatures are verified with.
     """
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     text = keys.companion(keys.load(name)).public_pem if p256 else keys.public(name).public.pem
     render.out.print(text, end="", markup=False, soft_wrap=True)
@@ -103,8 +103,8 @@ def sign(bundle: Path, *, key: str | None = None, json: Json = False) -> None:
         bundle: a .engine file or a version's directory.
         key: one of this machine's keys; $TAILORBIRD_KEY or 'default' without it.
     """
-    from tailorbird.repository import keys
-    from tailorbird.repository.sign import sign_bundle
+    from tailorbird.repository.signing import keys
+    from tailorbird.repository.signing.sign import sign_bundle
 
     own = keys.chosen(key)
     made = sign_bundle(bundle, own)
@@ -128,8 +128,8 @@ def export_signature(
         output: the file to write, FILE.sig.
         key: the key that signed it; $TAILORBIRD_KEY or 'default' without it.
     """
-    from tailorbird.repository import keys
-    from tailorbird.repository.sigstore import export
+    from tailorbird.repository.signing import keys
+    from tailorbird.repository.signing.sigstore import export
 
     own = keys.chosen(key)
     export(bundle, output, own)
@@ -140,7 +140,7 @@ def export_signature(
 
 
 def _row(name: str, key_id: str, *, own: bool, trusted: bool) -> dict[str, Any]:
-    from tailorbird.repository import keys
+    from tailorbird.repository.signing import keys
 
     signs = own and name == keys.signing_name()
     return {"name": name, "id": key_id, "own": own, "trusted": trusted, "signs": signs}

@@ -5,7 +5,7 @@
     <version>/model.onnx | model.xml + model.bin | ...    what the runtime loads
     <version>/tailorbird/manifest.json                    the digest of every other file, and what is known
     <version>/tailorbird/build.jsonl, report.html         how it came to be
-    <version>/tailorbird/signature.json                   over the manifest's digest, see repository/sign.py
+    <version>/tailorbird/signature.json                   over the manifest's digest, see repository/signing/sign.py
 
 A manifest names every file, so an altered, missing or unexpected one is found and named. The one-file
 form of the same tree is in ``domain/bundlefile.py``.

@@ -31,17 +31,26 @@ def make_folder(root: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def unfinished(folder: Path) -> Iterator[tuple[Path, int]]:
     """A private directory with its lock held, gone at the end unless it was renamed."""
-    while True:
-        private = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
-        handle = opened(private)
-        if is_free(handle) and is_still(handle, private):
-            break
-        os.close(handle)  # a sweeper took it for a dead owner's
+    while (claimed := _claimed(Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder)))) is None:
+        pass  # a sweeper took it for a dead owner's
+    private, handle = claimed
     try:
         yield private, handle
     finally:
         shutil.rmtree(private, ignore_errors=True)
         os.close(handle)
+
+
+def _claimed(private: Path) -> tuple[Path, int] | None:
+    """A new directory and its lock, or None when a sweeper was quicker."""
+    try:
+        handle = opened(private)
+    except FileNotFoundError:
+        return None
+    if is_free(handle) and is_still(handle, private):
+        return private, handle
+    os.close(handle)
+    return None
 
 
 def opened(folder: Path) -> int:

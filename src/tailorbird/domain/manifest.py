@@ -29,6 +29,8 @@ class Provenance(msgspec.Struct, frozen=True):
     device: dict[str, str]
     created: str
     """UTC, ISO 8601."""
+    ingredients: dict[str, str] = {}
+    """All that the build follows from, by name: digests of source and data, settings, tools, device."""
 
 
 class EngineFormat(msgspec.Struct, frozen=True):

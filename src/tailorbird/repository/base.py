@@ -25,7 +25,7 @@ from tailorbird.repository.log import Draft, Log, checked_reason
 from tailorbird.repository.objects import Objects
 from tailorbird.repository.rules import Keep
 from tailorbird.repository.served import in_service, latest_of
-from tailorbird.repository.trust import verified
+from tailorbird.repository.signing.trust import verified
 
 _PUBLISH_HINT = "nothing half-published is left; see that the repository's disk has room and can be written"
 

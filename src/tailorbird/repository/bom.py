@@ -19,7 +19,7 @@ from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.manifest import Manifest, encode_manifest
 from tailorbird.domain.profile import format_shapes
 from tailorbird.domain.signature import TensorSpec
-from tailorbird.repository.trust import Verified
+from tailorbird.repository.signing.trust import Verified
 
 SPEC_VERSION = "1.6"
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
@@ -75,6 +75,7 @@ def _engine_facts(version: Verified) -> Iterator[tuple[str, str]]:
     yield from ((f"layers executed in {name}", str(count)) for name, count in sorted(manifest.executed.items()))
     yield from ((f"{edge} shapes", format_shapes(shapes)) for edge, shapes in _edges(manifest))
     yield from ((f"built on {name}", value) for name, value in sorted(manifest.provenance.device.items()))
+    yield from ((f"ingredient {name}", text) for name, text in sorted(manifest.provenance.ingredients.items()))
     yield "signed by", version.signer.key if version.signer else "nobody"
 
 

@@ -21,7 +21,7 @@ from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository import layout
 from tailorbird.repository.opening import repository_of
-from tailorbird.repository.trust import Verified, verified
+from tailorbird.repository.signing.trust import Verified, verified
 
 _WIDENING = ("x86_64", "avx2", "avx512", "amx")
 """Each of these instruction sets contains those before it."""
@@ -55,7 +55,7 @@ def open_bundle(path: Path, *, allow_unsigned: bool = False) -> LoadedEngine:
 
     Args:
         path: the bundle.
-        allow_unsigned: for local experiments; see :func:`tailorbird.repository.trust.verified`.
+        allow_unsigned: for local experiments; see :func:`tailorbird.repository.signing.trust.verified`.
 
     Raises:
         BundleError: there is no bundle at ``path``; it is altered, or not signed by a key trusted here; or this
@@ -64,12 +64,24 @@ def open_bundle(path: Path, *, allow_unsigned: bool = False) -> LoadedEngine:
         BackendError: its runtime refused it.
     """
     with ExitStack() as resources:
-        try:
-            version_dir = _version_dir(path, resources)
-        except OSError as error:
-            hint = "see that it can be read and the temporary folder has room; TMPDIR names another"
-            raise BundleError(f"cannot open {path}", got=reason(error), hint=hint) from error
-        return _loaded(version_dir, resources, allow_unsigned)
+        return _loaded(version_folder(path, resources), resources, allow_unsigned)
+
+
+def version_folder(path: Path, resources: ExitStack) -> Path:
+    """The folder of the version at ``path``, for whoever loads it once or often. Nothing of it is verified here.
+
+    Args:
+        path: a ``.engine`` file, which is unpacked; a version's folder; or a model's, for its latest version.
+        resources: an unpacked folder lives as long as these.
+
+    Raises:
+        BundleError: there is no bundle at ``path``, or it cannot be unpacked.
+    """
+    try:
+        return _version_dir(path, resources)
+    except OSError as error:
+        hint = "see that it can be read and the temporary folder has room; TMPDIR names another"
+        raise BundleError(f"cannot open {path}", got=reason(error), hint=hint) from error
 
 
 def load_version(version_dir: Path, *, allow_unsigned: bool = False) -> LoadedEngine:

@@ -25,3 +25,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Elements of a tensor."""
     json_elements: int = 8 << 20
     """Elements of a tensor sent as JSON, each of which is a Python object for a moment."""
+    read_seconds: float = 30.0
+    """From the first byte of a request's head to its last; between two pieces of a body; and for reading an answer."""
+    idle_seconds: float = 75.0
+    """Between two requests of one connection, and before its first."""

@@ -1,72 +1,35 @@
-"""The listener: uvicorn, bound to an address, with limits on what precedes a body."""
+"""The listener: uvicorn, bound to an address, and what listens beside it."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-from tailorbird.service import wire
+from tailorbird.service.connection import Connection
+from tailorbird.service.limits import Limits
 
-HEAD_BYTES = 64 << 10
-"""Bytes of a request line, headers and trailers that may wait for their end."""
-HEADERS = 100
 DRAIN_SECONDS = 30
 """How long accepted requests may take after the server was told to stop; Triton's exit time-out."""
-KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
-_BAD_REQUEST = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-)
+_TICKS_PER_SECOND = 10
 
 
-class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which would buffer a head of any size and answer a broken one in plain text."""
+class Beside(Protocol):
+    """What else listens, in the same event loop."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._finished_pieces = 0
-        self._unfinished_bytes = 0
+    async def start(self) -> None:
+        """Bind the port and take requests; raises :class:`TailorbirdError`."""
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes that finish neither a head nor a piece of a body are waiting in the parser: count them."""
-        before = self._finished_pieces
-        super().data_received(data)
-        self._unfinished_bytes = self._unfinished_bytes + len(data) if before == self._finished_pieces else 0
-        if self._unfinished_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"the request's head is too large: expected at most {HEAD_BYTES} bytes")
-
-    def on_headers_complete(self) -> None:
-        """A head is whole; raising makes the parser give up, which is answered with 400."""
-        self._finished_pieces += 1
-        if len(self.headers) > HEADERS:
-            raise ValueError("too many headers")
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """A piece of a body went on its way."""
-        self._finished_pieces += 1
-        super().on_body(body)
-
-    def send_400_response(self, msg: str) -> None:
-        """The protocol's error body, then the end of the connection.
-
-        When the bytes before the broken ones were whole requests, those are answered first, and the
-        connection ends with the last of them: a 400 now would pass for the answer to the first.
-        """
-        cycle: RequestResponseCycle | None = self.cycle  # the latest request; None before the first
-        if cycle is not None and not cycle.more_body and not cycle.response_complete:
-            cycle.keep_alive = False
-            return
-        body = wire.encode_error(msg.rstrip("."))
-        self.transport.write(_BAD_REQUEST % len(body) + body)
-        self.transport.close()
+    async def drain(self, grace: float) -> None:
+        """Take nothing new, answer what was accepted within so many seconds, and close the port."""
 
 
 class Listener(uvicorn.Server):
@@ -76,17 +39,56 @@ class Listener(uvicorn.Server):
         app: the ASGI callable.
         bound: from :func:`bind`; closed when the server ends.
         ready: called once, with the base URL, when requests are taken.
+        beside: what else listens; started before ``ready`` is called, and drained side by side.
+        limits: how long clients may take.
     """
 
-    def __init__(self, app: Callable[..., Any], bound: socket.socket, ready: Callable[[str], None]) -> None:
-        super().__init__(_config(app))
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        bound: socket.socket,
+        ready: Callable[[str], None] = lambda _: None,
+        *,
+        beside: Sequence[Beside] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        super().__init__(_config(app, limits))
         self._bound = bound
         self._ready = ready
+        self._beside = beside
+        self._look_every = max(1, round(_TICKS_PER_SECOND * min(2.0, limits.read_seconds / 5)))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take requests, and say so."""
+        for one in self._beside:
+            await one.start()
         await super().startup(sockets)
         self._ready(base_url(self._bound))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; now and then clients that take too long are looked for."""
+        if counter % self._look_every == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.check(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing new, and return when what was accepted is answered."""
+        await asyncio.gather(super().shutdown(sockets), *(one.drain(DRAIN_SECONDS) for one in self._beside))
+
+    async def start(self) -> None:
+        """Listen in the loop that runs, beside another listener."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup([self._bound])
+
+    async def drain(self, grace: float) -> None:
+        """The end of :meth:`start`; after ``grace`` seconds without regard to what is not answered."""
+        self.config.timeout_graceful_shutdown = round(grace)
+        await self.shutdown([self._bound])
 
     def serve_until_told(self) -> None:
         """Blocks until SIGTERM, SIGINT or ``should_exit``; then accepted requests are answered first."""
@@ -131,10 +133,11 @@ def _refused(host: str, port: int, error: OSError) -> TailorbirdError:
     return TailorbirdError(f"cannot listen on {host}:{port}", got=os.strerror(number), hint=hints.get(number))
 
 
-def _config(app: Callable[..., Any]) -> uvicorn.Config:
+def _config(app: Callable[..., Any], limits: Limits) -> uvicorn.Config:
+    connection: Any = partial(Connection, limits=limits)  # uvicorn calls it, and asks no more of it
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=connection,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -144,6 +147,6 @@ def _config(app: Callable[..., Any]) -> uvicorn.Config:
         log_config=None,
         log_level="critical",
         backlog=_BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=round(limits.idle_seconds),
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

@@ -10,8 +10,6 @@ from prometheus_client.exposition import generate_latest
 
 from tailorbird.serving.statistics import BOUNDS, Histogram, Phase, VersionStatistics
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-
 _LABELS = ("model", "version")
 
 Entry = tuple[str, int, VersionStatistics, int]

@@ -38,6 +38,7 @@ _PAGE: list[Header] = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 ]
+_TEXT: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _BINARY: Header = (b"content-type", b"application/octet-stream")
 
 
@@ -57,6 +58,11 @@ def json_reply(body: bytes, status: int = 200, *extra: Header) -> Reply:
 def html_reply(body: bytes) -> Reply:
     """A page for people; a browser runs no script in it and loads nothing for it, whatever it holds."""
     return Reply(200, [*_PAGE, (b"content-length", b"%d" % len(body))], body)
+
+
+def text_reply(body: bytes) -> Reply:
+    """Metrics in Prometheus' text format."""
+    return Reply(200, [_TEXT, (b"content-length", b"%d" % len(body))], body)
 
 
 def infer_reply(body: wire.Body) -> Reply:

@@ -26,6 +26,13 @@ class Operation(StrEnum):
     MODEL_METADATA = "model metadata"
     MODEL_READY = "model ready"
     MODEL_INFER = "model infer"
+    MODEL_CONFIG = "model config"
+    MODEL_STATISTICS = "model statistics"
+    REPOSITORY_INDEX = "repository index"
+    METRICS = "metrics"
+
+
+POSTED = frozenset({Operation.MODEL_INFER, Operation.REPOSITORY_INDEX})
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -41,11 +48,16 @@ _SERVER = {
     b"/v2": Route(Operation.SERVER_METADATA),
     b"/v2/health/live": Route(Operation.SERVER_LIVE),
     b"/v2/health/ready": Route(Operation.SERVER_READY),
+    b"/v2/models/stats": Route(Operation.MODEL_STATISTICS),  # of all; a model of that name has its versions' paths
+    b"/v2/repository/index": Route(Operation.REPOSITORY_INDEX),
+    b"/metrics": Route(Operation.METRICS),
 }
 _OF_MODEL = {
     (): Operation.MODEL_METADATA,
     (b"ready",): Operation.MODEL_READY,
     (b"infer",): Operation.MODEL_INFER,
+    (b"config",): Operation.MODEL_CONFIG,
+    (b"stats",): Operation.MODEL_STATISTICS,
 }
 
 
@@ -64,7 +76,7 @@ def route(method: str, path: bytes) -> Route:
     found = _match(path) if len(path) <= _PATH_LENGTH else None
     if found is None:
         raise UnknownPath(path.decode("ascii", "replace"))
-    posted = found.operation is Operation.MODEL_INFER
+    posted = found.operation in POSTED
     if method not in (("POST",) if posted else ("GET", "HEAD")):
         raise MethodNotAllowed(method, "POST" if posted else "GET, HEAD")
     return found
@@ -81,7 +93,7 @@ def _match(path: bytes) -> Route | None:
 
 
 def _match_model(segments: list[bytes]) -> Route | None:
-    """``MODEL[/versions/VERSION][/ready|/infer]``."""
+    """``MODEL[/versions/VERSION][/ready|/infer|/config|/stats]``."""
     name, *rest = segments
     version = None
     if len(rest) >= 2 and rest[0] == b"versions" and _VERSION.fullmatch(rest[1]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from tailorbird.serving.dataplane import ModelStatus, ServerStatus
+from tailorbird.serving.descriptions import ModelStatus, ServerStatus
 
 BANNER = "Unsigned engines are allowed on this server (--allow-unsigned)"
 

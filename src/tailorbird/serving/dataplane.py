@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import InputError, nearest
-from tailorbird.domain.signature import Signature, TensorSpec
-from tailorbird.repository.trust import Signer
+from tailorbird.domain.signature import Signature
+from tailorbird.serving import descriptions
+from tailorbird.serving.account import ModelAccount, account
+from tailorbird.serving.descriptions import (
+    EXTENSIONS,
+    UNSIGNED_EXTENSION,
+    IndexEntry,
+    ModelMetadata,
+    ServerMetadata,
+    ServerStatus,
+)
 from tailorbird.serving.hub import Hub, LoadedModel
+from tailorbird.serving.model_config import ModelConfig, model_config
+from tailorbird.serving.statistics import VersionStatistics
+from tailorbird.serving.ticket import Ticket
 
 Parameter = str | int | float | bool
 """What the protocol lets a parameter be."""
-
-EXTENSIONS = ("binary_tensor_data",)
-UNSIGNED_EXTENSION = "tailorbird_unsigned"
-"""Stated by a server that serves models without a trusted signature, too."""
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -44,51 +53,6 @@ class InferResponse(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-class ServerMetadata(msgspec.Struct, frozen=True):
-    """Who answers, and which extensions of the protocol it speaks."""
-
-    name: str
-    version: str
-    extensions: tuple[str, ...]
-
-
-class TensorMetadata(msgspec.Struct, frozen=True):
-    """One input or output; -1 stands for a dynamic dim."""
-
-    name: str
-    datatype: DType
-    shape: tuple[int, ...]
-
-
-class ModelMetadata(msgspec.Struct, frozen=True):
-    """What a client needs to know to send a request."""
-
-    name: str
-    versions: tuple[str, ...]
-    platform: str
-    inputs: tuple[TensorMetadata, ...]
-    outputs: tuple[TensorMetadata, ...]
-
-
-class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One version that the server has been given; an engine and a signer have only those that loaded."""
-
-    name: str
-    version: int
-    ready: bool
-    engine: str = ""
-    target: str = ""
-    signer: Signer | None = None
-
-
-class ServerStatus(msgspec.Struct, frozen=True):
-    """What the server serves, and on what terms. Why a model failed is for the log."""
-
-    version: str
-    models: tuple[ModelStatus, ...]
-    allow_unsigned: bool
-
-
 class DataPlane:
     """The operations of the Open Inference Protocol.
 
@@ -112,8 +76,8 @@ class DataPlane:
         return True
 
     def server_ready(self) -> bool:
-        """Whether every model can answer; without strict readiness, whether the server is up."""
-        return not (self._strict and self._hub.failed)
+        """Whether every model can answer now; without strict readiness, whether the server is up."""
+        return not self._strict or not (self._hub.failed or not all(model.alive for model in self._hub.loaded))
 
     def server_metadata(self) -> ServerMetadata:
         """Name, version, extensions."""
@@ -121,14 +85,15 @@ class DataPlane:
         return ServerMetadata("tailorbird", self._version, extensions)
 
     def status(self) -> ServerStatus:
-        """Every version with its engine and signer, in the order of names and versions."""
-        models = [*map(_loaded_status, self._hub.loaded)]
-        models += [ModelStatus(name=one.name, version=one.version, ready=False) for one in self._hub.failed]
-        ordered = sorted(models, key=lambda one: (one.name, one.version))
-        return ServerStatus(self._version, tuple(ordered), self._allow_unsigned)
+        """Every version with its engine, signer and pace, in the order of names and versions."""
+        return ServerStatus(self._version, descriptions.statuses(self._hub), self._allow_unsigned)
+
+    def repository_index(self, *, ready: bool = False) -> tuple[IndexEntry, ...]:
+        """Every version and its state; with ``ready`` only those that can answer."""
+        return tuple(one for one in descriptions.index(self._hub) if one.state == "READY" or not ready)
 
     def model_ready(self, model: str, version: int | None = None) -> bool:
-        """Whether a model can answer; raises :class:`ModelNotFound` or :class:`VersionNotFound`."""
+        """Whether a model can answer now; raises :class:`ModelNotFound` or :class:`VersionNotFound`."""
         return self._hub.is_ready(model, version)
 
     def model_metadata(self, model: str, version: int | None = None) -> ModelMetadata:
@@ -137,28 +102,58 @@ class DataPlane:
         Raises:
             ModelNotFound, VersionNotFound, NotReady: there is no such thing, or it did not load.
         """
-        found = self._hub.get(model, version)
-        versions = tuple(str(number) for number in self._hub.versions(model))
-        inputs, outputs = (tuple(map(_metadata, specs)) for specs in (found.signature.inputs, found.signature.outputs))
-        return ModelMetadata(model, versions, found.manifest.format.platform, inputs, outputs)
+        return descriptions.model_metadata(self._hub.get(model, version), self._hub.versions(model))
+
+    def model_config(self, model: str, version: int | None = None) -> ModelConfig:
+        """What Triton's configuration says of a model; raises as :meth:`model_metadata` does."""
+        return model_config(self._hub.get(model, version))
+
+    def model_statistics(self, model: str = "", version: int | None = None) -> tuple[ModelAccount, ...]:
+        """The statistics of versions in service, in the order of names and versions.
+
+        Args:
+            model: one model; empty for all.
+            version: one version of it; None for all.
+
+        Raises:
+            ModelNotFound, VersionNotFound, NotReady: there is no such thing, or it did not load.
+        """
+        if model:
+            self._hub.get(model, version)
+        found = [one for one in self._hub.loaded if model in ("", one.name) and version in (None, one.version)]
+        return tuple(account(one) for one in sorted(found, key=lambda one: (one.name, one.version)))
+
+    def numbers(self) -> Iterator[tuple[str, int, VersionStatistics, int]]:
+        """Of each version in service: model, version, statistics, and how many requests are in it now."""
+        for model in self._hub.loaded:
+            yield model.name, model.version, model.statistics, model.instance.outstanding
 
     def signature(self, model: str, version: int | None = None) -> Signature:
         """What the model takes and gives; raises as :meth:`model_metadata` does."""
         return self._hub.get(model, version).signature
 
     async def infer(self, request: InferRequest) -> InferResponse:
-        """Run the model once.
+        """Run the model once. Its parameters ``timeout`` and ``priority`` are what Triton means by them.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: there is no such thing, or it did not load.
-            InputError: inputs contradict the signature or the profile, or an output is unknown.
-            Overloaded: too many requests wait already.
+            ModelNotFound, VersionNotFound, NotReady: there is no such thing, it did not load, or nothing of it is
+                alive now.
+            InputError: inputs contradict the signature or the profile, an output is unknown, or ``timeout`` or
+                ``priority`` is no such thing.
+            Overloaded: too many requests wait already, or the answer would come too late.
             BackendError: the runtime failed.
         """
         found = self._hub.get(request.model, request.version)
-        _check_dtypes(found.signature, request.dtypes)
-        wanted = _wanted(found, request.outputs)
-        outputs = await found.instance.run(request.inputs)
+        started = time.monotonic()
+        try:
+            _check_dtypes(found.signature, request.dtypes)
+            wanted = _wanted(found, request.outputs)
+            ticket = ticket_of(request.parameters, started) if request.parameters else None
+            outputs = await found.instance.run(request.inputs, ticket)
+        except BaseException as error:  # a client that has left, too
+            found.statistics.failure(error, time.monotonic() - started)
+            raise
+        found.statistics.answer(time.monotonic() - started)
         return InferResponse(
             model=found.name,
             version=found.version,
@@ -168,15 +163,27 @@ class DataPlane:
         )
 
 
-def _loaded_status(model: LoadedModel) -> ModelStatus:
-    chosen = model.manifest.candidate
-    return ModelStatus(name=model.name, version=model.version, ready=True, engine=chosen.name,
-                       target=str(chosen.target), signer=model.signer)  # fmt: skip
+def ticket_of(parameters: Mapping[str, Parameter], arrived: float) -> Ticket | None:
+    """What a request's parameters say about its handling; None where they say nothing of it.
+
+    Args:
+        parameters: ``timeout`` in microseconds, where 0 means none; ``priority``, where 1 is served first and 0 is
+            the default. Triton's schedule policy extension.
+        arrived: by the monotonic clock.
+
+    Raises:
+        InputError: one of the two is not a whole number, or is negative.
+    """
+    timeout, priority = (_whole(name, parameters.get(name, 0)) for name in ("timeout", "priority"))
+    if not timeout and not priority:
+        return None
+    return Ticket(arrived, arrived + timeout * 1e-6 if timeout else None, priority)
 
 
-def _metadata(spec: TensorSpec) -> TensorMetadata:
-    shape = tuple(-1 if isinstance(dim, str) else dim for dim in spec.dims)
-    return TensorMetadata(spec.name, spec.dtype, shape)
+def _whole(name: str, value: Parameter) -> int:
+    if type(value) is not int or value < 0:  # True is an int to Python, not to a client
+        raise InputError(f"the parameter '{name}' is wrong", got=repr(value)[:40], expected="a whole number, 0 or more")
+    return value
 
 
 def _check_dtypes(signature: Signature, stated: Mapping[str, DType]) -> None:

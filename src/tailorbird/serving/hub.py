@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from tailorbird.domain.errors import ModelNotFound, NotReady, VersionNotFound
 from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.signature import Signature
-from tailorbird.repository.trust import Signer
+from tailorbird.repository.signing.trust import Signer
 from tailorbird.serving.instance import Instance
+from tailorbird.serving.statistics import VersionStatistics
+
+
+def _nothing() -> None:
+    pass
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
@@ -22,6 +28,23 @@ class LoadedModel(msgspec.Struct, frozen=True):
     instance: Instance
     signer: Signer | None = None
     """None where unsigned bundles were explicitly allowed."""
+    statistics: VersionStatistics = msgspec.field(default_factory=VersionStatistics)
+    in_order: bool = False
+    """Answers leave in the order in which requests came."""
+    release: Callable[[], object] = _nothing
+    """Gives back what it holds besides its instance: an unpacked bundle's folder."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything is there to answer; False while each of its processes is down."""
+        return self.instance.alive
+
+    def close(self) -> None:
+        """Drain and close the instance, and give back the rest; blocks until that is done."""
+        try:
+            self.instance.close()
+        finally:
+            self.release()
 
     @property
     def signature(self) -> Signature:
@@ -88,17 +111,21 @@ class Hub:
         return versions
 
     def is_ready(self, name: str, version: int | None = None) -> bool:
-        """Whether :meth:`get` would answer; raises :class:`ModelNotFound` or :class:`VersionNotFound`."""
+        """Whether :meth:`get` would answer, and what it gives is alive.
+
+        Raises:
+            ModelNotFound, VersionNotFound: there is no such thing here.
+        """
         try:
-            self.get(name, version)
+            return self.get(name, version).alive
         except NotReady:
             return False
-        return True
 
     def close(self) -> None:
-        """Drain and close every instance; blocks until that is done."""
-        for model in self.loaded:
-            model.instance.close()
+        """Drain and close every model, side by side; blocks until that is done."""
+        if self.loaded:
+            with ThreadPoolExecutor(len(self.loaded), "closing") as threads:
+                list(threads.map(LoadedModel.close, self.loaded))
 
     def _refusal(self, name: str, version: int | None) -> Exception:
         known = self.versions(name)

@@ -11,6 +11,7 @@ from typing import Protocol
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import BackendError, NotReady, Overloaded, TailorbirdError
 from tailorbird.domain.signature import Tensors
+from tailorbird.serving.ticket import Ticket
 
 OUTSTANDING = 256
 """Requests that may wait for, or be inside, one instance."""
@@ -23,7 +24,15 @@ _Job = tuple[_Loop, "asyncio.Future[Outputs]", Tensors]
 class Instance(Protocol):
     """What serves a model: the hub and the data plane know no more of it than this."""
 
-    async def run(self, inputs: Tensors) -> Outputs:
+    @property
+    def alive(self) -> bool:
+        """Whether anything is there to run requests."""
+
+    @property
+    def outstanding(self) -> int:
+        """Requests accepted and not yet answered."""
+
+    async def run(self, inputs: Tensors, ticket: Ticket | None = None) -> Outputs:
         """Answer one request; raises what :meth:`Engine.run` raises, :class:`Overloaded` or :class:`NotReady`."""
 
     def close(self) -> None:

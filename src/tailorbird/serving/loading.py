@@ -3,59 +3,79 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
+import msgspec
 
 from tailorbird.domain import bundle
-from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.repository import layout
 from tailorbird.repository.base import Repository
-from tailorbird.repository.load import LoadedEngine, load_version, open_bundle
+from tailorbird.repository.load import version_folder
 from tailorbird.repository.opening import is_remote, open_repository, repository_of
 from tailorbird.serving.hub import FailedModel, Hub, LoadedModel
-from tailorbird.serving.instance import OUTSTANDING, ThreadInstance
+from tailorbird.serving.processes.events import Event
+from tailorbird.serving.starting import HubOptions, Started, Watch, put_in_service
 
-_Load = Callable[[str, int], LoadedModel | FailedModel]
+_Found = LoadedModel | FailedModel
+_Load = Callable[[str, int], _Found]
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """How everything of one hub is loaded."""
+
+    options: HubOptions
+    channel: str
+    watch: Watch
 
 
 def load_hub(
-    source: Path | str, outstanding: int = OUTSTANDING, *, channel: str = "", allow_unsigned: bool = False
+    source: Path | str, options: HubOptions | None = None, *, channel: str = "", watch: Watch | None = None
 ) -> Hub:
     """Load what ``source`` holds.
 
     Args:
         source: a ``.engine`` bundle, a version's or a model's folder; or a repository, as a folder or as
             ``s3://bucket/prefix``, of which one version of each model is loaded.
-        outstanding: requests that may wait for one model.
+        options: how models are put into service.
         channel: which version: the one that this channel points at, for models that have it. Without it the one
             that ``production`` points at, or where there is no such channel the latest that is not retired.
-        allow_unsigned: for local experiments; see :func:`tailorbird.repository.trust.verified`.
+        watch: told of what happens to the instances' processes.
 
     Raises:
         UsageError: there is nothing of the kind.
         TailorbirdError: the one bundle failed to load. In a repository that is a row of
             :attr:`Hub.failed` instead, and the other models are served.
     """
-    if not is_remote(source) and not Path(source).exists():
+    way = _Way(options or HubOptions(), channel, watch or _nobody)
+    if is_remote(source):
+        return _load_repository(_repository(source, way), way)
+    if not Path(source).exists():
         raise UsageError(f"nothing to serve at {source}", got="no such file or folder",
                          expected="a repository or a bundle")  # fmt: skip
-    if not is_remote(source) and _is_bundle(Path(source)):
-        return _load_bundle(Path(source), outstanding, channel, allow_unsigned)
-    repository = open_repository(source, allow_unsigned=allow_unsigned)
-    return _load_repository(repository, outstanding, channel, allow_unsigned)
+    return _load_bundle(Path(source), way) if _is_bundle(Path(source)) else _load_repository(
+        _repository(source, way), way
+    )  # fmt: skip
 
 
-def _load_bundle(source: Path, outstanding: int, channel: str, allow_unsigned: bool) -> Hub:
+def _repository(source: Path | str, way: _Way) -> Repository:
+    return open_repository(source, allow_unsigned=way.options.allow_unsigned)
+
+
+def _load_bundle(source: Path, way: _Way) -> Hub:
     repository = repository_of(source) if _is_model(source) else None
     if repository is not None:
-        return _load_repository(repository, outstanding, channel, allow_unsigned, source.resolve().name)
-    if channel:
-        raise UsageError("a single bundle has no channels", got=f"--channel {channel}", expected="a repository")
-    engine = open_bundle(source, allow_unsigned=allow_unsigned)
-    return Hub([_in_service(engine.manifest.model, _version(source), engine, outstanding)])
+        return _load_repository(repository, way, source.resolve().name)
+    if way.channel:
+        raise UsageError("a single bundle has no channels", got=f"--channel {way.channel}", expected="a repository")
+    with ExitStack() as resources:
+        folder = version_folder(source, resources)
+        what = Started(bundle.read_manifest(folder).model, _version(source), folder)
+        return Hub([put_in_service(what, way.options, way.watch, resources.pop_all())])
 
 
 def _is_bundle(source: Path) -> bool:
@@ -73,26 +93,25 @@ def _version(source: Path) -> int:
     return (layout.version_number(source.name) if source.is_dir() else None) or 1
 
 
-def _load_repository(
-    repository: Repository, outstanding: int, channel: str, allow_unsigned: bool, only: str = ""
-) -> Hub:
-    def load(name: str, version: int) -> LoadedModel | FailedModel:
-        def opened() -> LoadedEngine:
-            return load_version(repository.version_dir(name, version), allow_unsigned=allow_unsigned)
+def _load_repository(repository: Repository, way: _Way, only: str = "") -> Hub:
+    """Every model side by side: what takes long is starting runtimes and reading engines."""
 
-        return _try(name, version, opened, outstanding)
+    def load(name: str, version: int) -> _Found:
+        return _try(repository, name, version, way)
 
-    serving = {name: found for name, found in repository.serving(channel).items() if only in ("", name)}
+    def latest(name: str, version: int) -> _Found:
+        return _latest_word(repository, way.channel, load(name, version), load)
+
+    serving = {name: found for name, found in repository.serving(way.channel).items() if only in ("", name)}
     if not serving:
-        raise _nothing(repository, channel)
-    found = [_latest_word(repository, channel, load(name, version), load) for name, version in serving.items()]
+        raise _nothing(repository, way.channel)
+    with ThreadPoolExecutor(os.cpu_count(), "loading") as threads:
+        found = list(threads.map(latest, serving.keys(), serving.values()))
     loaded = [model for model in found if isinstance(model, LoadedModel)]
     return Hub(loaded, [model for model in found if isinstance(model, FailedModel)])
 
 
-def _latest_word(
-    repository: Repository, channel: str, found: LoadedModel | FailedModel, load: _Load
-) -> LoadedModel | FailedModel:
+def _latest_word(repository: Repository, channel: str, found: _Found, load: _Load) -> _Found:
     """What failed is tried again where another version is in service by now: the first may have been collected."""
     if isinstance(found, LoadedModel):
         return found
@@ -116,33 +135,15 @@ def _nothing(repository: Repository, channel: str) -> UsageError:
                       hint="restore one: tailorbird repo restore")  # fmt: skip
 
 
-def _try(name: str, version: int, load: Callable[[], LoadedEngine], outstanding: int) -> LoadedModel | FailedModel:
+def _try(repository: Repository, name: str, version: int, way: _Way) -> _Found:
     try:
-        return _in_service(name, version, load(), outstanding)
+        what = Started(name, version, repository.version_dir(name, version))
+        return put_in_service(what, way.options, way.watch, ExitStack())
     except TailorbirdError as error:
         return FailedModel(name, version, error.message)
     except Exception as error:  # one model's fault, of whatever kind, is not the others'
         return FailedModel(name, version, f"{type(error).__name__}: {error}")
 
 
-def _in_service(name: str, version: int, engine: LoadedEngine, outstanding: int) -> LoadedModel:
-    try:
-        layout.model_name(name)  # it becomes part of URLs
-        _warm_up(engine)
-    except BaseException:
-        engine.close()
-        raise
-    instance = ThreadInstance(engine, f"model '{name}' version {version}", outstanding)
-    return LoadedModel(name, version, engine.manifest, instance, engine.signer)
-
-
-def _warm_up(engine: LoadedEngine) -> None:
-    """One run on zeros at the profile's opt shape: a runtime allocates and picks kernels on its first run."""
-    shapes = engine.manifest.candidate.profile.opt
-    engine.run({spec.name: _zeros(spec.dtype, shapes[spec.name]) for spec in engine.manifest.signature.inputs})
-
-
-def _zeros(dtype: DType, shape: tuple[int, ...]) -> Array:
-    if dtype is DType.BYTES:
-        return np.full(shape, b"", dtype=object)
-    return np.zeros(shape, dtype.numpy)
+def _nobody(_: str, __: int, ___: Event) -> None:
+    pass

@@ -1,11 +1,12 @@
 """Statistics: what each version has answered, how long each phase took, and why its batches had the size they had.
 
-Plain numbers, written by the event loop alone, because every request passes here: metrics and the statistics
-operation read them when they are asked.
+Plain numbers, written by the event loop alone (but for crashes), because every request passes here: metrics and the
+statistics operation read them when they are asked.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter, deque
@@ -14,13 +15,15 @@ from enum import StrEnum
 import msgspec
 
 from tailorbird.domain.errors import InputError, NotReady, Overloaded
-from tailorbird.serving.runs import Batch
+from tailorbird.serving.batching.runs import Batch
 
 BOUNDS = tuple(base * 10.0**power for power in range(-5, 2) for base in (1.0, 2.5, 5.0))
 """Upper bounds of the histograms' buckets, in seconds: 10 µs to 50 s."""
 
 RECENT = 512
 ERRORS = 20
+SIZES = 256
+"""Different numbers of rows that are told apart."""
 
 
 class Failure(StrEnum):
@@ -87,11 +90,14 @@ class VersionStatistics:
         self.padding = 0
         """Rows that were run to fill a batch."""
         self.sizes: dict[int, Histogram] = {}
-        """Seconds of runs, by rows."""
+        """Seconds of runs, by rows: of the first :data:`SIZES` numbers of rows that come, as clients choose them."""
+        self.moving: dict[int, list[float]] = {}
+        """By rows, too: seconds of assembling in all, and of replying."""
         self.reasons: Counter[str] = Counter()
         """How often a batch had its size for each reason."""
         self.crashes = 0
         """Times that an instance died."""
+        self._crashing = threading.Lock()
         self.last = 0.0
         """Unix time of the last answer."""
         self.recent: deque[float] = deque(maxlen=RECENT)
@@ -111,6 +117,11 @@ class VersionStatistics:
         self.failed_seconds += seconds
         self.troubles.append(Trouble(time.time(), kind, getattr(error, "what", type(error).__name__)))
 
+    def crash(self) -> None:
+        """An instance died; from any thread."""
+        with self._crashing:
+            self.crashes += 1
+
     def batch(self, batch: Batch) -> None:
         """A run is over; an observer of the batcher."""
         phases = self.phases
@@ -124,7 +135,19 @@ class VersionStatistics:
         phases[Phase.ASSEMBLE].add(batch.assembling)
         phases[Phase.RUN].add(batch.running)
         phases[Phase.REPLY].add(batch.replying)
-        self.sizes.setdefault(batch.rows, Histogram()).add(batch.running)
+        self._by_size(batch)
+
+    def _by_size(self, batch: Batch) -> None:
+        runs = self.sizes.get(batch.rows)
+        if runs is None:
+            if len(self.sizes) == SIZES:
+                return
+            runs = self.sizes[batch.rows] = Histogram()
+            self.moving[batch.rows] = [0.0, 0.0]
+        runs.add(batch.running)
+        moving = self.moving[batch.rows]
+        moving[0] += batch.assembling
+        moving[1] += batch.replying
 
 
 def kind_of(error: BaseException) -> Failure:

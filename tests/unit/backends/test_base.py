@@ -104,7 +104,7 @@ def test_only_what_was_accepted_skips_the_check(session: Fake) -> None:
 def test_samples_fit_the_signature(session: Fake) -> None:
     sample = session._sample()
     SIGNATURE.check(sample)
-    assert sample["t"].tolist() == ["", ""]
+    assert sample["t"].tolist() == [b"", b""]
 
 
 def test_models_are_copied_with_their_data(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tailorbird.cli import render
 from tailorbird.cli.main import run
-from tailorbird.repository import keys
-from tailorbird.repository.trust import signer_of
+from tailorbird.repository.signing import keys
+from tailorbird.repository.signing.trust import signer_of
 from tests import bundles
 
 

@@ -12,7 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 import tailorbird
 from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.repository.bom import SPEC_VERSION, bill_of_materials
-from tailorbird.repository.trust import Signer, Verified
+from tailorbird.repository.signing.trust import Signer, Verified
 from tests import bundles
 
 DIGEST = "sha256:" + "ab" * 32

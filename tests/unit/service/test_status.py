@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from tailorbird.domain.dtype import DType
-from tailorbird.repository.trust import Signer
+from tailorbird.repository.signing.trust import Signer
 from tailorbird.service.app import running_server
 from tailorbird.service.status import BANNER, status_page
-from tailorbird.serving.dataplane import DataPlane, ModelStatus, ServerStatus
+from tailorbird.serving.dataplane import DataPlane
+from tailorbird.serving.descriptions import ModelStatus, ServerStatus
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import echo_model
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tailorbird.domain.errors import BackendError, InputError, NotReady, Overloaded
-from tailorbird.serving.queueing import Reason
-from tailorbird.serving.runs import Batch
+from tailorbird.serving.batching.queueing import Reason
+from tailorbird.serving.batching.runs import Batch
 from tailorbird.serving.statistics import BOUNDS, RECENT, Failure, Histogram, Phase, VersionStatistics, kind_of
 
 

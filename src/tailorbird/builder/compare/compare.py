@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tailorbird.builder.compare import words
 from tailorbird.builder.compare.accuracy import Known, accuracy_change, accuracy_sentence, figures_of
-from tailorbird.builder.compare.common import Rows, common_rows
 from tailorbird.builder.compare.comparison import Area, Comparison, LatencyChange, LayerSide, Pair, SideFacts
 from tailorbird.builder.compare.differences import differences
 from tailorbird.builder.compare.graphs import changes
 from tailorbird.builder.compare.latency import Context, Parts, by_layers, by_records
 from tailorbird.builder.compare.measure import Counterfactuals, measured
+from tailorbird.builder.compare.rows import Rows, common_rows
 from tailorbird.builder.compare.sides import Side, read_side
 from tailorbird.domain.errors import UsageError
 

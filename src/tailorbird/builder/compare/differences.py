@@ -68,6 +68,7 @@ def _manifest_facts(manifest: Manifest) -> Facts:
         (Area.PRECISION, _EXECUTED): executed,
         (Area.BUDGET, "budget"): _budget_words(manifest),
         (Area.BUDGET, "objective"): str(manifest.goal.objective),
+        **({(Area.DATA, "content"): data} if (data := origin.ingredients.get("data")) else {}),
     }
 
 

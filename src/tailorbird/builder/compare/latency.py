@@ -76,7 +76,7 @@ def by_layers(a: LayerTable, b: LayerTable, milliseconds: tuple[float, float], c
     groups = match(mine, theirs, context.graph.twins if context.graph else None)
     areas = _areas(groups, context)
     pairs = tuple(_pair(group, area) for group, area in zip(groups, areas, strict=True))
-    outside = tuple(total - sum(layer.milliseconds for layer in layers)
+    outside = tuple(round(total - sum(layer.milliseconds for layer in layers), 9) + 0.0
                     for total, layers in zip(milliseconds, (mine, theirs), strict=True))  # fmt: skip
     causes = [_cause(area, [pair for pair in pairs if pair.area is area], context)
               for area in dict.fromkeys(areas)]  # fmt: skip

@@ -23,9 +23,9 @@ from tailorbird.builder.cases.data import load_set, save_set
 from tailorbird.builder.cases.places import Place
 from tailorbird.builder.cases.synthesise import synthesise
 from tailorbird.builder.compare import words
-from tailorbird.builder.compare.common import LEAST_NOISE, Rows
 from tailorbird.builder.compare.comparison import Area, Basis, Cause, LatencyChange
 from tailorbird.builder.compare.latency import Context, Parts, by_layers, ranked
+from tailorbird.builder.compare.rows import LEAST_NOISE, Rows
 from tailorbird.builder.compare.sides import Side
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.search import steps

@@ -31,6 +31,7 @@ def reproduce_html(manifest: Manifest, events: Sequence[Event]) -> str:
     ]
     shown = "".join(f"<tr><th>{name}<td><code>{escape(line)}</code></tr>" for name, line in lines)
     digests = {"source": facts.source_digest, "normalised graph": facts.normalised_digest}
+    digests |= {"data": data} if (data := facts.ingredients.get("data")) else {}
     digested = "".join(f"<tr><th>{name}<td><code>{escape(value)}</code></tr>" for name, value in digests.items())
     said = (
         "The same source, data, versions and device lead to the same candidates and the same verdicts. Times differ by "

@@ -108,7 +108,8 @@ ul {{ margin: .3rem 0 0; padding-left: 1.2rem; font-size: .9rem }}
   body {{ max-width: none; padding: 0 }} .scroll {{ overflow: visible }}
   section, tr, .lanes, h2, h3 {{ break-inside: avoid }} h2, h3 {{ break-after: avoid }} }}
 @media (max-width: 60rem) {{ .beside {{ grid-template-columns: minmax(0, 1fr) }} }}
-@media (max-width: 40rem) {{ .parts {{ min-width: 42rem }} body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
+@media (max-width: 40rem) {{ .parts {{ min-width: 42rem }}
+  body {{ padding: 1.2rem .8rem }} .wide {{ display: none }} .narrow {{ display: block }}
   .wordy td.name {{ white-space: normal; min-width: 9rem }} .minor {{ display: none }}
   .bars {{ grid-template-columns: minmax(0, 1fr) auto }} .bars .unit {{ grid-column: 1 / -1; margin-top: .3rem }}
   td, th {{ padding: .3rem .4rem }}

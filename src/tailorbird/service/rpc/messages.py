@@ -14,7 +14,8 @@ from tailorbird.service.limits import NAME_LENGTH, Limits
 from tailorbird.service.rpc import schema
 from tailorbird.service.rpc.contents import from_contents
 from tailorbird.service.rpc.scan import split, varint
-from tailorbird.serving.dataplane import InferRequest, InferResponse, ModelMetadata, Parameter, TensorMetadata
+from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
+from tailorbird.serving.descriptions import ModelMetadata, TensorMetadata
 
 SMALL_MESSAGE = 64 << 10
 """Bytes of a message that is no inference request."""

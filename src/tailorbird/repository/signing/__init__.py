@@ -1,0 +1,1 @@
+"""Signing: keys, signatures, and whom this machine trusts."""

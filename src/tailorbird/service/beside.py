@@ -1,0 +1,104 @@
+"""What listens beside HTTP: gRPC, and metrics on a port of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.service import journal
+from tailorbird.service.faults import MethodNotAllowed, UnknownPath
+from tailorbird.service.http import Message, Receive, Scope, Send
+from tailorbird.service.listener import Beside, Listener, base_url, bind
+from tailorbird.service.options import GRPC_PORT, ServerOptions
+from tailorbird.service.replies import Reply, error_reply, text_reply
+from tailorbird.serving.dataplane import DataPlane
+
+if TYPE_CHECKING:
+    from tailorbird.service.rpc.listener import GrpcListener
+
+_NEEDED = ("grpc", "google.protobuf")
+
+
+def grpc_beside(plane: DataPlane, options: ServerOptions) -> list[Beside]:
+    """The gRPC listener that the options ask for: one, or none.
+
+    Raises:
+        UsageError: it is asked for, and the extra is not installed.
+    """
+    if options.grpc_port == 0:
+        return []
+    missing = not all(map(_installed, _NEEDED))
+    if options.grpc_port is None and missing:
+        return []
+    if missing:
+        raise UsageError("gRPC is not installed here", got=f"--grpc-port {options.grpc_port}",
+                         hint="pip install 'tailorbird[grpc]'")  # fmt: skip
+    from tailorbird.service.rpc.listener import GrpcListener
+
+    port = options.grpc_port or GRPC_PORT
+    return [_Grpc(GrpcListener(plane, options.host, port, options.limits), asked=options.grpc_port is not None)]
+
+
+def metrics_beside(text: Callable[[], bytes], options: ServerOptions) -> list[Beside]:
+    """The listener for metrics alone that the options ask for: one, or none; raises as :func:`bind`."""
+    if options.metrics_port is None:
+        return []
+    bound = bind(options.host, options.metrics_port)
+    return [Listener(_MetricsService(text), bound, _told("metrics are served"), limits=options.limits)]
+
+
+class _Grpc:
+    """gRPC; where nobody asked for it a taken port is no reason not to serve."""
+
+    def __init__(self, listener: GrpcListener, *, asked: bool) -> None:
+        self._listener = listener
+        self._asked = asked
+
+    async def start(self) -> None:
+        try:
+            await self._listener.start()
+        except TailorbirdError as error:
+            if self._asked:
+                raise
+            journal.record("gRPC is off", level="warning", reason=error.message)
+        else:
+            journal.record("gRPC is served", address=self._listener.address)
+
+    async def drain(self, grace: float) -> None:
+        await self._listener.drain(grace)
+
+
+class _MetricsService:
+    """An ASGI callable with one path."""
+
+    def __init__(self, text: Callable[[], bytes]) -> None:
+        self._text = text
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = self._reply(scope)
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        last: Message = {"type": "http.response.body", "body": reply.body}
+        await send(last)
+
+    def _reply(self, scope: Scope) -> Reply:
+        try:
+            if scope["raw_path"] != b"/metrics":
+                raise UnknownPath(scope["raw_path"].decode("ascii", "replace"))
+            if scope["method"] not in ("GET", "HEAD"):
+                raise MethodNotAllowed(scope["method"], "GET, HEAD")
+            return text_reply(self._text())
+        except Exception as error:
+            return error_reply(error)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
+
+
+def _told(event: str) -> Callable[[str], None]:
+    return lambda url: journal.record(event, url=url)

@@ -1,0 +1,76 @@
+"""Bodies of requests: read as they arrive, counted against the limits, decompressed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tailorbird.domain.errors import Overloaded
+from tailorbird.service import compression
+from tailorbird.service.faults import BodyTooLarge
+from tailorbird.service.limits import Limits
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole: there is nobody to answer."""
+
+
+class Bodies:
+    """All bodies that one server holds.
+
+    Args:
+        limits: of one, and of all at once.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.held = 0
+        """Bytes of all."""
+
+    async def read(self, headers: dict[bytes, bytes], receive: Receive, parts: list[bytes]) -> bytes:
+        """A body, counted as it arrives and decompressed; what is taken is noted in ``parts``, whatever happens.
+
+        Raises:
+            BodyTooLarge: it is announced to be, or is, over the limit.
+            Overloaded: the server holds too many.
+            ClientGone: it ended too early.
+        """
+        limit = self._limits.body_bytes
+        announced = headers.get(b"content-length", b"0")
+        if int(announced) > limit:
+            raise BodyTooLarge(limit, int(announced))
+        total = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            part = message.get("body", b"")
+            more = message.get("more_body", False)
+            total += len(part)
+            if total > limit:
+                raise BodyTooLarge(limit)
+            self._take(part, parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        encoding = headers.get(b"content-encoding")
+        return body if encoding is None else await self._decompress(encoding, body)
+
+    def let_go(self, parts: list[bytes]) -> None:
+        """The body is done with."""
+        self.held -= sum(map(len, parts))
+
+    def _take(self, part: bytes, parts: list[bytes]) -> None:
+        if self.held + len(part) > self._limits.buffered_bytes:
+            raise Overloaded("the server holds too many bodies at once", got=f"{self.held} bytes",
+                             expected=f"at most {self._limits.buffered_bytes} bytes",
+                             hint="send the request again in a moment")  # fmt: skip
+        self.held += len(part)
+        parts.append(part)
+
+    async def _decompress(self, encoding: bytes, body: bytes) -> bytes:
+        text = encoding.decode("latin-1")
+        return await asyncio.to_thread(compression.decompress, text, body, self._limits.body_bytes)
