@@ -41,8 +41,11 @@ $(VENV)/.zoo: pyproject.toml $(VENV)/.dev
 demo: $(VENV)/.cpu  ## build, publish, serve and query a real model
 	$(BIN)/tailorbird demo
 
+# Two at a time, then, one by one, those that compare times. Status 5: none of ARGS is of that kind.
+QUICK := not heavy and not gpu
 test: $(VENV)/.dev  ## run the tests (ARGS= goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m '$(QUICK) and not alone' $(ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m '$(QUICK) and alone' $(ARGS) || [ $$? -eq 5 ]
 
 # --- the checks ---
 

@@ -128,26 +128,22 @@ def publish(bundle: str | Path, repository: str | Path, *, name: str | None = No
         return _published(Path(bundle), repository, name)
 
 
-def serve(
-    source: str | Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    channel: str = "",
-    allow_unsigned: bool = False,
-) -> None:
+def serve(source: str | Path, **settings: Any) -> None:
     """Serve a repository or a bundle over the Open Inference Protocol until SIGTERM or SIGINT.
 
     Args:
         source: a repository, as a directory or ``s3://bucket/prefix``; or a ``.engine`` file.
-        host: address to listen on.
-        port: port to listen on; 0 picks a free one.
-        channel: serve what this channel points at; without it ``production``, or else the latest version.
-        allow_unsigned: for local experiments: serve models without a trusted signature, too.
+        settings: fields of :class:`tailorbird.service.options.ServeSettings`: ``host``, ``port``, ``channel``,
+            ``isolation``, ``instances`` and so on, named as the flags of ``tailorbird serve`` are.
+
+    Raises:
+        UsageError: there is nothing to serve, or a setting is wrong.
+        TailorbirdError: the one bundle failed to load, or a port is taken.
     """
     from tailorbird.service.app import serve as run_server
+    from tailorbird.service.options import options_of
 
-    run_server(source, host=host, port=port, channel=channel, allow_unsigned=allow_unsigned)
+    run_server(source, options_of(**settings))
 
 
 def bill_of_materials(bundle: str | Path) -> bytes:

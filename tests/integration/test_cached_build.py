@@ -55,14 +55,47 @@ class Asked(list[Event]):
         return [change["name"] for change in self.of("engines")["changed"]]
 
 
+class Enough(BaseException):
+    """Ends a build of which no more is asked."""
+
+
 def built(source: Any, **settings: Any) -> tuple[tailorbird.Result, Asked]:
     asked = Asked()
     return tailorbird.build(source, observers=[asked], **QUICK | settings), asked
 
 
+def begun(source: Any, **settings: Any) -> Asked:
+    """What the cache was asked by a build that is not found and ends where the race would begin."""
+
+    def enough(event: Event) -> None:
+        if event["event"] == "candidates":
+            raise Enough
+
+    asked = Asked()
+    with pytest.raises(Enough):
+        tailorbird.build(source, observers=[asked, enough], **QUICK | settings)
+    return asked
+
+
 @pytest.fixture
-def net(tmp_path: Path) -> Path:
+def fresh(tmp_path: Path) -> Path:
+    """A model that no build has seen."""
     return save(linear(rows=1), tmp_path / "net.onnx")
+
+
+@pytest.fixture(scope="module")
+def cache_of_one_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache after one build of that model with the quick settings."""
+    folder = tmp_path_factory.mktemp("once")
+    tailorbird.build(save(linear(rows=1), folder / "net.onnx"), **QUICK, cache=str(folder / "cache"))
+    return folder / "cache"
+
+
+@pytest.fixture
+def net(fresh: Path, cache_of_one_build: Path, tmp_path: Path) -> Path:
+    """The model after that build."""
+    shutil.copytree(cache_of_one_build, tmp_path / "cache")
+    return fresh
 
 
 def flip(path: Path, at: int = -1) -> None:
@@ -75,11 +108,11 @@ def flip(path: Path, at: int = -1) -> None:
 # --- found, or not, and why ----------------------------------------------------------------------
 
 
-def test_the_same_build_again_is_found_and_returns_at_once(net: Path, tmp_path: Path) -> None:
-    first, asked = built(net, output="a.engine")
+def test_the_same_build_again_is_found_and_returns_at_once(fresh: Path, tmp_path: Path) -> None:
+    first, asked = built(fresh, output="a.engine")
     assert asked.hits == set()
     start = time.monotonic()
-    second, asked = built(net, output="b.engine")
+    second, asked = built(fresh, output="b.engine")
     assert time.monotonic() - start < 3
     assert asked.hits == {"sources", "engines"}
     assert second.manifest == first.manifest == manifest_of(tmp_path / "b.engine")
@@ -123,20 +156,23 @@ CHANGES: dict[str, tuple[Event, list[str]]] = {
 def test_a_changed_setting_is_named_and_what_it_does_not_touch_is_found(net: Path, change: str) -> None:
     settings, expected = CHANGES[change]
     built(net)
-    _, asked = built(net, **settings)
+    asked = begun(net, **settings)
     assert asked.changed == expected
     assert asked.hits >= {"sources", "normalised"}
     assert ("references" in asked.hits) == (change != "memory limit")
-    _, again = built(net, **settings)
-    assert again.hits == {"sources", "engines"}
+
+
+def test_what_was_built_with_other_settings_is_found_again(net: Path) -> None:
+    assert built(net, budget="snr >= 40")[1].hits == {"sources", "normalised", "references"}
+    assert built(net, budget="snr >= 40")[1].hits == {"sources", "engines"}
+    assert built(net)[1].hits == {"sources", "engines"}
 
 
 @pytest.mark.parametrize(("setting", "given"), [("seed", 1), ("opt_shapes", "x:2x4")])
 def test_other_inputs_are_laid_out_and_answered_anew(tmp_path: Path, setting: str, given: Any) -> None:
     net = save(linear(), tmp_path / "net.onnx")
-    built(net)
-    _, asked = built(net, **{setting: given})
-    assert asked.changed == [setting]
+    begun(net)
+    asked = begun(net, **{setting: given})
     assert asked.hits == {"sources", "normalised"}
     assert [change["name"] for change in asked.of("references")["changed"]] == [setting]
 
@@ -148,7 +184,7 @@ def test_one_bit_of_a_weight_is_another_model(net: Path) -> None:
     raw[5] ^= 1
     made.graph.initializer[0].raw_data = bytes(raw)
     save(made, net)
-    _, asked = built(net)
+    asked = begun(net)
     assert asked.changed == ["source"]
     assert asked.hits == set()
 
@@ -187,11 +223,11 @@ def test_one_bit_of_the_data_is_other_data(net: Path, tmp_path: Path, kind: str)
     for number in range(4):
         save_set(data / f"{number}.npz", {"x": np.full((1, 4), number, np.float32)})
     given = data if kind == "directory" else data / "2.npz"
-    built(net, data=str(given))
-    assert "engines" in built(net, data=str(given))[1].hits
+    begun(net, data=str(given))
+    assert begun(net, data=str(given)).hits == {"sources", "normalised", "references"}
     save_set(data / "2.npz", {"x": np.full((1, 4), 2.5, np.float32)})
-    _, asked = built(net, data=str(given))
-    assert asked.changed == ["data"]
+    asked = begun(net, data=str(given))
+    assert [change["name"] for change in asked.of("references")["changed"]] == ["data"]
     assert asked.hits == {"sources", "normalised"}
 
 
@@ -201,11 +237,12 @@ def test_data_of_a_callable_counts_by_what_it_yields(net: Path, tmp_path: Path) 
         "import numpy\ndef rows():\n    for n in range(4):\n        yield {'x': numpy.full((1, 4), n + START, 'f4')}\n"
     )
     module.write_text("START = 1\n" + text, "utf-8")
-    built(net, data="samples_of_mine:rows")
+    begun(net, data="samples_of_mine:rows")
     module.write_text("# a remark\nSTART = 1\n" + text, "utf-8")
-    assert "engines" in built(net, data="samples_of_mine:rows")[1].hits
+    assert "references" in begun(net, data="samples_of_mine:rows").hits
     module.write_text("START = 2\n" + text, "utf-8")
-    assert built(net, data="samples_of_mine:rows")[1].changed == ["data"]
+    asked = begun(net, data="samples_of_mine:rows")
+    assert [change["name"] for change in asked.of("references")["changed"]] == ["data"]
 
 
 def test_data_that_is_not_there_is_refused_as_ever(net: Path) -> None:
@@ -217,15 +254,15 @@ def test_another_machine_builds_its_own(net: Path, monkeypatch: pytest.MonkeyPat
     built(net)
     facts = fingerprint.cpu_facts() | {"cpu": "another"}
     monkeypatch.setattr(fingerprint, "cpu_facts", lambda: facts)
-    _, asked = built(net)
+    asked = begun(net)
     assert asked.changed == ["device cpu"]
     assert asked.hits == {"sources", "normalised", "references"}
 
 
-def test_a_refused_build_leaves_graph_and_references_for_the_next(net: Path) -> None:
+def test_a_refused_build_leaves_graph_and_references_for_the_next(fresh: Path) -> None:
     with pytest.raises(tailorbird.TailorbirdError):
-        built(net, budget="snr >= 10000")
-    assert built(net)[1].hits == {"sources", "normalised", "references"}
+        built(fresh, budget="snr >= 10000")
+    assert built(fresh)[1].hits == {"sources", "normalised", "references"}
 
 
 # --- PyTorch -------------------------------------------------------------------------------------
@@ -248,9 +285,9 @@ def test_a_program_counts_by_what_it_exports_wherever_it_lies(tmp_path: Path, mo
     asked = []
     for name in ("one", "two", "three"):
         monkeypatch.chdir(tmp_path / name)
-        asked.append(built("program_of_mine:make")[1])
-    assert "engines" in asked[1].hits
-    assert asked[2].changed == ["source"]
+        asked.append(begun("program_of_mine:make"))
+    assert asked[1].hits == {"sources", "normalised", "references"}
+    assert [change["name"] for change in asked[2].of("normalised")["changed"]] == ["source"]
     assert asked[2].hits == set()
 
 
@@ -279,7 +316,7 @@ def test_a_saved_program_counts_by_its_file(tmp_path: Path) -> None:
     start = time.monotonic()
     assert built(str(file))[1].hits == {"engines"}
     assert time.monotonic() - start < 3  # nothing was exported
-    assert built(str(file), budget="snr >= 30")[1].hits == {"normalised", "references"}
+    assert begun(str(file), budget="snr >= 30").hits == {"normalised", "references"}
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -343,9 +380,9 @@ def test_an_engine_altered_through_its_link_is_not_found_again(net: Path, tmp_pa
 # --- where the cache cannot be written -----------------------------------------------------------
 
 
-def test_a_build_does_without_a_cache_that_cannot_be_written(net: Path, tmp_path: Path) -> None:
+def test_a_build_does_without_a_cache_that_cannot_be_written(fresh: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("not a directory", "utf-8")
-    result, asked = built(net, output="a.engine")
+    result, asked = built(fresh, output="a.engine")
     notices = {(one["what"], one["kind"]) for one in asked if one["event"] == "cache notice"}
     assert notices == {("not kept", kind) for kind in KINDS}
     assert manifest_of(tmp_path / "a.engine") == result.manifest
@@ -377,7 +414,7 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "tailorbird", "build", *words, *FLAGS, "--json", "--explain-cache"]
 
 
-def test_of_two_builds_of_one_key_one_builds_and_the_other_waits(net: Path) -> None:
+def test_of_two_builds_of_one_key_one_builds_and_the_other_waits(fresh: Path) -> None:
     children = [subprocess.Popen(command("net.onnx", "-o", f"{n}.engine"), stdout=subprocess.PIPE) for n in range(2)]
     answers = [json.loads(child.communicate(timeout=110)[0]) for child in children]
     finals = [[one["hit"] for one in answer["cache"] if one["kind"] == "engines"] for answer in answers]
@@ -386,14 +423,14 @@ def test_of_two_builds_of_one_key_one_builds_and_the_other_waits(net: Path) -> N
     assert answers[0]["table"] == answers[1]["table"]
 
 
-def test_after_ctrl_c_what_was_made_is_found(net: Path) -> None:
+def test_after_ctrl_c_what_was_made_is_found(fresh: Path) -> None:
     def interrupting(event: Event) -> None:
         if event["event"] == "candidates":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tailorbird.build(net, observers=[interrupting], **QUICK)
-    assert built(net)[1].hits == {"sources", "normalised", "references"}
+        tailorbird.build(fresh, observers=[interrupting], **QUICK)
+    assert built(fresh)[1].hits == {"sources", "normalised", "references"}
 
 
 def test_the_command_line_explains(net: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.integration import pairs
 from tests.integration.pairs import Made, candidate, versions
 
 pytest.importorskip("openvino")
+pytestmark = pytest.mark.alone
 
 ATTEMPTS = 4
 KEPT = ("block2_conv", "block3_conv")

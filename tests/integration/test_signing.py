@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,9 +45,12 @@ def tailorbird(environment: dict[str, str], tmp_path: Path) -> Tailorbird:
     return call
 
 
+USUAL = re.compile(r'"event":"(instance [a-z ]+|gRPC is (served|off))"')
+
+
 @contextmanager
 def served(environment: dict[str, str], source: Path, *flags: str) -> Iterator[tuple[str, list[str]]]:
-    """The real server; yields its address and the lines it wrote before that."""
+    """The real server; yields its address and the lines it wrote before that, but for those of processes and ports."""
     command = [sys.executable, "-m", "tailorbird", "serve", str(source), "--port", "0", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -56,7 +60,7 @@ def served(environment: dict[str, str], source: Path, *flags: str) -> Iterator[t
                 line = process.stderr.readline()
                 assert line, lines
                 lines.append(line)
-            yield lines.pop().split()[-1], lines
+            yield lines.pop().split()[-1], [line for line in lines if not USUAL.search(line)]
         finally:
             process.terminate()
 

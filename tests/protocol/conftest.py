@@ -5,6 +5,7 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.service.app import running_server
 from tailorbird.service.limits import Limits
+from tailorbird.service.options import ServerOptions
 from tailorbird.serving.hub import Hub
 from tests.protocol import engines
 
@@ -20,5 +21,5 @@ def server(tmp_path_factory):
         engines.echo_model("text", DType.BYTES),
         engines.echo_model("half", DType.FP16),
     ]
-    with running_server(Hub(models), limits=Limits(body_bytes=1 << 20)) as url:
+    with running_server(Hub(models), ServerOptions(port=0, grpc_port=0, limits=Limits(body_bytes=1 << 20))) as url:
         yield url

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from tailorbird.backends import registry
@@ -15,6 +16,8 @@ from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.domain.target import Target
+from tailorbird.serving.batching.admission import BatchOptions
+from tailorbird.serving.batching.batcher import Batcher
 from tailorbird.serving.hub import LoadedModel
 from tailorbird.serving.instance import ThreadInstance
 
@@ -81,15 +84,32 @@ def tiny_function(inputs):
 
 def fake_model(name="fake", version=1, signature=TINY, function=tiny_function, delay=0.0, outstanding=256):
     """A model in service without a runtime."""
-    session = FakeSession(signature, function, delay)
-    instance = ThreadInstance(session, f"model '{name}' version {version}", outstanding)
-    return LoadedModel(name, version, manifest(name, signature, candidate(signature)), instance)
+    return in_service(name, version, FakeSession(signature, function, delay), outstanding)
 
 
-def echo_model(name, dtype, dims=("N",), delay=0.0):
+def in_service(name, version, session, outstanding=256, stated=None):
+    """One session in a thread, behind its batcher."""
+    stated = stated or manifest(name, session.signature, candidate(session.signature))
+    model = LoadedModel(name, version, stated, None)
+    words, options = f"model '{name}' version {version}", BatchOptions(most_requests=outstanding)
+    batcher = Batcher(stated, [ThreadInstance(session, f"{words} instance 0")], options, model.statistics.batch, words)
+    return msgspec.structs.replace(model, instance=batcher)
+
+
+def session_of(model):
+    """The session of a model made here."""
+    (slot,) = model.instance._slots.all
+    return slot.executor._engine
+
+
+def echo_model(name, dtype, dims=("N",), delay=0.0, outstanding=256):
     """A model with one input ``x``, which it returns as ``y``."""
     signature = Signature((TensorSpec("x", dtype, dims),), (TensorSpec("y", dtype, dims),))
-    return fake_model(name, signature=signature, function=lambda inputs: {"y": inputs["x"]}, delay=delay)
+
+    def echo(inputs):
+        return {"y": inputs["x"]}
+
+    return fake_model(name, signature=signature, function=echo, delay=delay, outstanding=outstanding)
 
 
 def tiny_onnx(path: Path) -> Path:
@@ -129,4 +149,4 @@ def real_model(runtime: str, folder: Path, name="tiny", version=1) -> LoadedMode
     backend.compile(tiny_onnx(folder / f"{runtime}-{version}.onnx"), chosen, workdir)
     session = backend.open(workdir, chosen, TINY)
     stated = manifest(name, TINY, chosen, backend.capabilities().format)
-    return LoadedModel(name, version, stated, ThreadInstance(session, f"model '{name}' version {version}"))
+    return in_service(name, version, session, stated=stated)

@@ -101,14 +101,15 @@ def test_errors_reach_the_client(client, model, version, names, status, text):
     assert (caught.value.status(), caught.value.message()) == (status, text)
 
 
-def test_rows_outside_the_profile(client):
-    many = np.zeros((65, 4), np.float32)
+def test_more_rows_than_a_run_takes(client):
+    many, keys = np.arange(65 * 4, dtype=np.float32).reshape(65, 4), np.arange(65).reshape(65, 1)
     tensor = triton.InferInput("x", many.shape, "FP32")
     tensor.set_data_from_numpy(many)
-    other = triton.InferInput("k", (65, 1), "INT64")
-    other.set_data_from_numpy(np.zeros((65, 1), np.int64))
-    with pytest.raises(InferenceServerException, match=r"lies outside the engine's profile: got 65x4"):
-        client.infer("tiny", [tensor, other])
+    other = triton.InferInput("k", keys.shape, "INT64")
+    other.set_data_from_numpy(keys)
+    result = client.infer("tiny", [tensor, other])
+    np.testing.assert_array_equal(result.as_numpy("y"), 2 * many + keys)
+    np.testing.assert_array_equal(result.as_numpy("n"), keys + 1)
 
 
 def test_the_asynchronous_client(server):

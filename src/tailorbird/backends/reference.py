@@ -16,7 +16,7 @@ from tailorbird.domain.target import Target
 
 
 class ReferenceSession(Session):
-    """Runs a graph node by node in numpy, in the types the graph names."""
+    """Runs a graph node by node in numpy, in the types the graph names. Its profile has no times: nobody chooses it."""
 
     def __init__(self, engine: Path, candidate: Candidate, signature: Signature) -> None:
         from onnx.reference import ReferenceEvaluator
@@ -29,7 +29,6 @@ class ReferenceSession(Session):
         return dict(zip(names, self._evaluator.run(names, dict(inputs)), strict=True))
 
     def _profile(self, inputs: Sequence[Tensors], runs: int) -> tuple[Layer, ...]:
-        """Its nodes as the graph names them, without times: it is never chosen for them."""
         nodes = [(node.op_type, node.onnx_node.name) for node in self._evaluator.rt_nodes_]
         return tuple(Layer(f"{i}:{op}", op, "fp32", 0.0, (name,) if name else ()) for i, (op, name) in enumerate(nodes))
 

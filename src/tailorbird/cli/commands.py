@@ -13,6 +13,7 @@ from tailorbird.cli.bench import bench
 from tailorbird.cli.compare import compare
 from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
 from tailorbird.cli.progress import BuildProgress
+from tailorbird.cli.serve import serve
 
 if TYPE_CHECKING:
     pass
@@ -26,6 +27,7 @@ app.command(keys.sign)
 app.command(keys.export_signature)
 app.command(bench)
 app.command(compare)
+app.command(serve)
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
 Unsigned = Annotated[
@@ -105,26 +107,6 @@ def run(
         render.write_json(summary)
     else:
         render.pairs((name, render.array_line(array)) for name, array in outputs.items())
-
-
-@app.command
-def serve(
-    source: str,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    channel: str = "",
-    allow_unsigned: Unsigned = False,
-) -> None:
-    """Serve a repository or a bundle over the Open Inference Protocol (HTTP).
-
-    Args:
-        source: a repository, as a directory or s3://bucket/prefix; or a .engine file.
-        host: address to listen on.
-        port: port to listen on; 0 picks a free one.
-        channel: serve what this channel points at; without it production, or else the latest version.
-    """
-    tailorbird.serve(source, host=host, port=port, channel=channel, allow_unsigned=allow_unsigned)
 
 
 @app.command

@@ -153,7 +153,8 @@ class Cache(Closing):
             same = entry.record.about == about or (source and flat(entry.record.key).get("source") == source)
             return not same, len(changes(entry.record.key, key)), -entry.used
 
-        return min(self.entries(kind), key=distance, default=None)
+        readable = (entry for entry in self.entries(kind) if entry.record.key)
+        return min(readable, key=distance, default=None)
 
     def gc(self, limit_bytes: int | None = None) -> Freed:
         """Remove what was used longest ago until the rest fits, and what killed processes left.

@@ -9,105 +9,111 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 
 import tailorbird
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.service import journal
+from tailorbird.service.beside import grpc_beside, metrics_beside
 from tailorbird.service.http import HttpService
-from tailorbird.service.limits import Limits
 from tailorbird.service.listener import Listener, bind
+from tailorbird.service.metrics import Metrics
+from tailorbird.service.options import ServerOptions
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Hub
 from tailorbird.serving.loading import load_hub
+from tailorbird.serving.processes.events import Event, Happening
 
 Ready = Callable[[str], None]
 
+_BAD = {Happening.CRASHED, Happening.GAVE_UP}
 
-def serve(  # noqa: PLR0913 - each is a setting of the server
-    source: Path | str,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    limits: Limits | None = None,
-    ready: Ready | None = None,
-    channel: str = "",
-    allow_unsigned: bool = False,
-) -> None:
+
+def serve(source: Path | str, options: ServerOptions | None = None, ready: Ready | None = None) -> None:
     """Serve a repository or a bundle until SIGTERM or SIGINT, then answer what was accepted and return.
 
     Args:
         source: a repository (a folder, or ``s3://bucket/prefix``), a ``.engine`` bundle, or a version's or model's
             folder.
-        host: address to listen on; the default is reachable from this machine only.
-        port: 0 takes any free one.
-        limits: what a request may be.
+        options: where and how.
         ready: called with the base URL once requests are taken; the default writes it to stderr.
-        channel: which version of each model of a repository; see :func:`tailorbird.serving.loading.load_hub`.
-        allow_unsigned: for local experiments: serve models without a trusted signature too, and say so in the
-            log, on the status page and in the server's metadata.
 
     Raises:
         UsageError: there is nothing to serve, or the address is none of this machine's.
-        TailorbirdError: the one bundle failed to load, or the port is taken.
+        TailorbirdError: the one bundle failed to load, or a port is taken.
     """
-    bound = bind(host, port)  # first, so that a taken port is known before minutes of loading
+    options = options or ServerOptions()
+    bound = bind(options.host, options.port)  # first, so that a taken port is known before minutes of loading
     try:
-        hub = load_hub(source, channel=channel, allow_unsigned=allow_unsigned)
-        listener = Listener(_service(hub, limits, allow_unsigned), bound, ready or _announce(hub))
-        with _signals_end_in_peace():
-            _run(listener, hub)
+        hub = _loaded(source, options)
+        with _signals_end_in_peace(), _closing(hub):
+            _listener(hub, bound, options, ready or _announce(hub)).serve_until_told()
     finally:
         bound.close()
 
 
 @contextmanager
-def running_server(
-    source: Path | str | Hub,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    limits: Limits | None = None,
-    allow_unsigned: bool = False,
-) -> Iterator[str]:
+def running_server(source: Path | str | Hub, options: ServerOptions | None = None) -> Iterator[str]:
     """A server in a thread of this process; yields its base URL, and drains it on the way out.
+
+    Args:
+        source: as of :func:`serve`, or a hub, which is closed as well.
+        options: as of :func:`serve`; by default it takes a free port and HTTP alone.
 
     Raises:
         TailorbirdError: as :func:`serve`.
     """
-    bound = bind(host, port)
+    options = options or ServerOptions(port=0, grpc_port=0)
+    bound = bind(options.host, options.port)
     try:
-        hub = source if isinstance(source, Hub) else load_hub(source, allow_unsigned=allow_unsigned)
+        hub = source if isinstance(source, Hub) else _loaded(source, options)
         started: Future[str] = Future()
-        listener = Listener(_service(hub, limits, allow_unsigned), bound, started.set_result)
-        thread = threading.Thread(target=_run_for, args=(listener, hub, started), name="tailorbird server")
-        thread.start()
-        try:
-            yield started.result()
-        finally:
-            listener.should_exit = True
-            thread.join()
+        with _closing(hub):
+            listener = _listener(hub, bound, options, started.set_result)
+            thread = threading.Thread(target=_run_for, args=(listener, started), name="tailorbird server")
+            thread.start()
+            try:
+                yield started.result()
+            finally:
+                listener.should_exit = True
+                thread.join()
     finally:
         bound.close()
 
 
-def _service(hub: Hub, limits: Limits | None, allow_unsigned: bool) -> HttpService:
+def _loaded(source: Path | str, options: ServerOptions) -> Hub:
+    return load_hub(source, options.models, channel=options.channel, watch=_journal_event)
+
+
+def _listener(hub: Hub, bound: socket, options: ServerOptions, ready: Ready) -> Listener:
+    unsigned = options.models.allow_unsigned
     _report_failures(hub)
-    if allow_unsigned:
+    if unsigned:
         _warn_of_unsigned(hub)
-    return HttpService(DataPlane(hub, tailorbird.__version__, allow_unsigned=allow_unsigned), limits)
+    plane = DataPlane(hub, tailorbird.__version__, allow_unsigned=unsigned)
+    metrics = Metrics(plane.numbers).text
+    beside = [*grpc_beside(plane, options), *metrics_beside(metrics, options)]
+    app = HttpService(
+        plane,
+        options.limits,
+        metrics if options.metrics_port is None else None,
+        access_log=options.access_log,
+    )
+    return Listener(app, bound, ready, beside=beside, limits=options.limits)
 
 
-def _run(listener: Listener, hub: Hub) -> None:
+@contextmanager
+def _closing(hub: Hub) -> Iterator[None]:
     try:
-        listener.serve_until_told()
+        yield
     finally:
         hub.close()
 
 
-def _run_for(listener: Listener, hub: Hub, started: Future[str]) -> None:
+def _run_for(listener: Listener, started: Future[str]) -> None:
     """In a thread nobody sees an exception: whoever waits for the start gets it."""
     try:
-        _run(listener, hub)
+        listener.serve_until_told()
     except BaseException as error:
         if started.done():
             raise
@@ -115,6 +121,15 @@ def _run_for(listener: Listener, hub: Hub, started: Future[str]) -> None:
     finally:
         if not started.done():
             started.set_exception(TailorbirdError("the server ended before it started"))
+
+
+def _journal_event(model: str, version: int, event: Event) -> None:
+    """What happens to instances' processes; their last words are in the log and nowhere else."""
+    facts = {name: value for name in ("pid", "cause", "words") if (value := getattr(event, name))}
+    if event.what in _BAD:
+        facts["level"] = "warning"
+    journal.record(f"instance {event.what}", model=model, version=version, instance=event.instance,
+                   seconds=round(event.seconds, 3), **facts)  # fmt: skip
 
 
 def _announce(hub: Hub) -> Ready:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import journal
+from tailorbird.service.bodies import Message, Receive
 from tailorbird.service.faults import MethodNotAllowed, UnknownPath
-from tailorbird.service.http import Message, Receive, Scope, Send
-from tailorbird.service.listener import Beside, Listener, base_url, bind
+from tailorbird.service.http import Scope, Send
+from tailorbird.service.listener import Beside, Listener, bind
 from tailorbird.service.options import GRPC_PORT, ServerOptions
 from tailorbird.service.replies import Reply, error_reply, text_reply
 from tailorbird.serving.dataplane import DataPlane
@@ -38,7 +39,8 @@ def grpc_beside(plane: DataPlane, options: ServerOptions) -> list[Beside]:
     from tailorbird.service.rpc.listener import GrpcListener
 
     port = options.grpc_port or GRPC_PORT
-    return [_Grpc(GrpcListener(plane, options.host, port, options.limits), asked=options.grpc_port is not None)]
+    listener = GrpcListener(plane, options.host, port, options.limits, access_log=options.access_log)
+    return [_Grpc(listener, asked=options.grpc_port is not None)]
 
 
 def metrics_beside(text: Callable[[], bytes], options: ServerOptions) -> list[Beside]:
@@ -76,7 +78,7 @@ class _MetricsService:
     def __init__(self, text: Callable[[], bytes]) -> None:
         self._text = text
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         reply = self._reply(scope)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         last: Message = {"type": "http.response.body", "body": reply.body}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sized
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailorbird.service import wire
@@ -13,9 +16,23 @@ from tailorbird.service.presence import KEY, Presence
 HEAD_BYTES = 64 << 10
 """Bytes of a request line, headers and trailers that may wait for their end."""
 HEADERS = 100
+PIPELINE = 32
+"""Requests of one connection that may wait for the one before them; beyond it no more is read."""
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 _BAD_REQUEST = b"400 Bad Request"
 _TIMEOUT = b"408 Request Timeout"
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which goes on reading as soon as any request is taken up, however many wait."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if len(self._pipeline) <= PIPELINE:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -34,6 +51,12 @@ class Connection(HttpToolsProtocol):
         self._heard = self._begun = self.loop.time()
         self._unread = 0
         self._unread_since = 0.0
+        self._running: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client is there."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """Bytes that finish neither a head nor a piece of a body are waiting in the parser: count them."""
@@ -56,7 +79,8 @@ class Connection(HttpToolsProtocol):
         self._finished_pieces += 1
         if len(self.headers) > HEADERS:
             raise ValueError("too many headers")
-        self.scope[KEY] = self._presence  # type: ignore[typeddict-unknown-key]
+        scope: Any = self.scope  # which others may carry what they like in, too
+        scope[KEY] = self._presence
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -82,6 +106,8 @@ class Connection(HttpToolsProtocol):
     def _sends_too_slowly(self, now: float) -> bool:
         """A head counts from its first byte, a body from its latest, a silent connection from its beginning."""
         cycle: RequestResponseCycle | None = self.cycle  # the latest request; None before the first
+        if self.flow.read_paused:  # by us
+            self._heard = self._begun = now
         if cycle is not None and not cycle.response_complete:
             return cycle.more_body and now - self._heard > self._limits.read_seconds
         if self._unfinished_bytes:
@@ -95,15 +121,27 @@ class Connection(HttpToolsProtocol):
             self._unread, self._unread_since = unread, now
         return bool(unread) and now - self._unread_since > self._limits.read_seconds
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _last_whole(self) -> RequestResponseCycle | None:
+        """The latest request that has arrived; one that waits behind it and has not is never run."""
+        if self.pipeline and self.pipeline[0][0].more_body:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        return None if last is None or last.more_body else last
+
     def _refuse(self, status: bytes, message: str) -> None:
         """Answer what is no whole request.
 
         When the bytes before it were whole requests, those are answered first, and the connection ends with the last
         of them: a refusal now would pass for the answer to the first.
         """
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.more_body and not cycle.response_complete:
-            cycle.keep_alive = False
+        last = self._last_whole()
+        if last is not None and not last.response_complete:
+            last.keep_alive = False
+            self.flow.pause_reading()
             return
         body = wire.encode_error(message)
         self.transport.write(_REFUSAL % (status, len(body)) + body)

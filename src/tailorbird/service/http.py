@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tailorbird.service import wire
+from tailorbird.service.access import GONE, Access
 from tailorbird.service.answers import describe
 from tailorbird.service.bodies import Bodies, ClientGone, Message, Receive
 from tailorbird.service.faults import UnknownPath, WireError
@@ -22,6 +23,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASIDE_BYTES = 256 << 10
 """Bytes of JSON that take milliseconds to read: larger bodies are read in a thread, so that others need not wait."""
 
+_ACCESS = "tailorbird.access"
 _READ = frozenset({b"content-length", b"content-encoding", b"inference-header-content-length"})
 
 
@@ -32,14 +34,21 @@ class HttpService:
         plane: the operations.
         limits: what a request may be.
         metrics: makes the text of ``/metrics``; without it there is no such path.
+        access_log: write a line for each inference request.
     """
 
     def __init__(
-        self, plane: DataPlane, limits: Limits | None = None, metrics: Callable[[], bytes] | None = None
+        self,
+        plane: DataPlane,
+        limits: Limits | None = None,
+        metrics: Callable[[], bytes] | None = None,
+        *,
+        access_log: bool = False,
     ) -> None:
         self._plane = plane
         self._limits = limits or Limits()
         self._metrics = metrics
+        self._access_log = access_log
         self._bodies = Bodies(self._limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,26 +73,45 @@ class HttpService:
             return self._measured(scope)
         if found.operation not in POSTED:
             return describe(self._plane, found)
+        if found.operation is Operation.MODEL_INFER and self._access_log:
+            return await self._logged(found, scope, receive, presence)
+        return await self._posted(found, scope, receive, presence)
+
+    async def _logged(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
+        access = scope[_ACCESS] = Access("http", found.model, found.version)
+        status = GONE
+        try:
+            reply = await self._posted(found, scope, receive, presence)
+            status = reply.status
+        except ClientGone:
+            raise
+        except Exception as error:
+            reply = error_reply(error)
+            status = reply.status
+        finally:
+            access.ends(status)
+        return reply
+
+    async def _posted(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
         headers = _headers(scope["headers"])
         parts: list[bytes] = []
         try:
             body = await self._bodies.read(headers, receive, parts)
             if found.operation is not Operation.MODEL_INFER:
                 return describe(self._plane, found, body)
-            return await self._infer(found, body, _json_bytes(headers), presence)
+            request, form = await self._read(found, body, _json_bytes(headers))
+            if _ACCESS in scope:
+                scope[_ACCESS].asks(request)
+            with presence:
+                response = await self._plane.infer(request)
+            return await _written(response, form)
         finally:
             self._bodies.let_go(parts)
 
-    async def _infer(self, found: Route, body: bytes, json_bytes: int | None, presence: Presence) -> Reply:
+    async def _read(self, found: Route, body: bytes, json_bytes: int | None) -> tuple[InferRequest, wire.ReplyForm]:
         if (len(body) if json_bytes is None else json_bytes) > ASIDE_BYTES:
-            request, form = await asyncio.to_thread(self._decode, found, body, json_bytes)
-        else:
-            request, form = self._decode(found, body, json_bytes)
-        with presence:
-            response = await self._plane.infer(request)
-        if _json_size(response, form) > ASIDE_BYTES:
-            return infer_reply(await asyncio.to_thread(wire.encode_infer, response, form))
-        return infer_reply(wire.encode_infer(response, form))
+            return await asyncio.to_thread(self._decode, found, body, json_bytes)
+        return self._decode(found, body, json_bytes)
 
     def _decode(self, found: Route, body: bytes, json_bytes: int | None) -> tuple[InferRequest, wire.ReplyForm]:
         if json_bytes == 0:
@@ -115,6 +143,12 @@ def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
     if not text.isdigit() or len(text) > 18:
         raise WireError("Inference-Header-Content-Length is no length", got=repr(text.decode("latin-1")[:40]))
     return int(text)
+
+
+async def _written(response: InferResponse, form: wire.ReplyForm) -> Reply:
+    if _json_size(response, form) > ASIDE_BYTES:
+        return infer_reply(await asyncio.to_thread(wire.encode_infer, response, form))
+    return infer_reply(wire.encode_infer(response, form))
 
 
 def _json_size(response: InferResponse, form: wire.ReplyForm) -> int:

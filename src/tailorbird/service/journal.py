@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 
-def record(event: str, **facts: str | int | None) -> None:
+def record(event: str, **facts: str | float | None) -> None:
     """Write one line; a closed or full stderr is no reason to fail a request."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = msgspec.json.encode({"time": now, "event": event, **facts}).decode()

@@ -1,12 +1,23 @@
-"""The status page: what is served, on which engine, signed by whom. One self-contained page; no script, no network."""
+"""The status page: what is served, on which engine, signed by whom, and how it is doing.
+
+One self-contained page, which a browser asks for again now and then; no script, nothing else from the network.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 
-from tailorbird.serving.descriptions import ModelStatus, ServerStatus
+from tailorbird.serving.descriptions import ModelStatus, Pace, ServerStatus
+from tailorbird.serving.statistics import Trouble
 
 BANNER = "Unsigned engines are allowed on this server (--allow-unsigned)"
+
+REFRESH_SECONDS = 5
+TROUBLES = 20
+"""Failures that the page shows."""
+_WORDS = 300
+"""Characters of one of them."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2530; --soft: #566270; --line: #d9dee4; --page: #fff; --panel: #f5f7f9;
@@ -14,7 +25,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --soft: #9aa5b1; --line: #333c46; --page: #14191f;
   --panel: #1b222a; --good: #4fc38a; --bad: #f0958d; --warn: #f5c65a; --warn-page: #2e2610; --warn-line: #8a6a14 } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 64rem; padding: 2rem 1.2rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; max-width: 76rem; padding: 2rem 1.2rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
 h1 { font-size: 1.5rem; margin: 0 } .lead { color: var(--soft); margin: .2rem 0 1.6rem }
 .banner { margin: 0 0 1.6rem; padding: .7rem 1rem; border: 1px solid var(--warn-line); border-radius: .4rem;
@@ -27,11 +38,13 @@ th, .n, .state, code { white-space: nowrap; overflow-wrap: normal }
 code { font: .85rem ui-monospace, monospace } .good { color: var(--good) } .bad { color: var(--bad) }
 .mark { display: inline-block; padding: 0 .5rem; border: 1px solid var(--warn-line); border-radius: 1rem;
   background: var(--warn-page); color: var(--warn); font-weight: 600; white-space: nowrap }
-@media (max-width: 40rem) { thead { display: none } table, tbody, tr, td { display: block }
+h2 { font-size: 1.1rem; margin: 2rem 0 .4rem } ol { list-style: none; margin: 0; padding: 0; font-size: .92rem }
+li { padding: .35rem 0; border-bottom: 1px solid var(--line) } time { color: var(--soft) }
+@media (max-width: 48rem) { thead { display: none } table, tbody, tr, td { display: block }
   tr { padding: .7rem 0; border-bottom: 1px solid var(--line) } td { padding: .1rem 0; border: 0 }
   td[data-of]::before { content: attr(data-of) " "; color: var(--soft) } }
 """
-_COLUMNS = ("Model", "Version", "Engine", "Signed by", "State")
+_COLUMNS = ("Model", "Version", "Engine", "Signed by", "Requests", "p50, p99", "Queue", "State")
 
 
 def status_page(status: ServerStatus) -> bytes:
@@ -41,9 +54,10 @@ def status_page(status: ServerStatus) -> bytes:
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
         f"<title>Tailorbird: {ready} of {len(status.models)} ready</title><style>{_STYLE}</style></head><body>"
         f'<h1>Tailorbird</h1><p class="lead">version {escape(status.version)}, '
-        f"{ready} of {len(status.models)} models ready</p>{banner}{_table(status)}</body></html>\n"
+        f"{ready} of {len(status.models)} models ready</p>{banner}{_table(status)}{_troubles(status)}</body></html>\n"
     )
     return page.encode("utf-8", "replace")
 
@@ -55,17 +69,51 @@ def _table(status: ServerStatus) -> str:
 
 
 def _row(model: ModelStatus) -> str:
-    state = '<span class="good">ready</span>' if model.ready else '<span class="bad">failed to load</span>'
-    engine = f'{escape(model.engine)}<br><span class="minor">{escape(model.target)}</span>' if model.ready else "-"
+    state = f'<span class="{"good" if model.ready else "bad"}">{model.state}</span>'
+    engine = f'{escape(model.engine)}<br><span class="minor">{escape(model.target)}</span>' if model.engine else "-"
     return (
         f'<tr><td class="name">{escape(model.name)}</td><td class="n" data-of="version">{model.version}</td>'
         f'<td data-of="engine">{engine}</td><td data-of="signed by">{_signer(model)}</td>'
-        f'<td class="state">{state}</td></tr>'
+        f'<td class="n" data-of="requests">{_requests(model.pace)}</td>'
+        f'<td class="n" data-of="p50, p99">{_latency(model.pace)}</td>'
+        f'<td class="n" data-of="queue">{model.pace.waiting}</td>'
+        f'<td class="state">{state}{_crashes(model.pace)}</td></tr>'
     )
 
 
+def _requests(pace: Pace) -> str:
+    failed = f'<br><span class="bad">{pace.failed} failed</span>' if pace.failed else ""
+    return f"{pace.answered}{failed}"
+
+
+def _latency(pace: Pace) -> str:
+    return "-" if pace.p50_ms is None else f"{_ms(pace.p50_ms)}, {_ms(pace.p99_ms or 0.0)} ms"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _crashes(pace: Pace) -> str:
+    return f'<br><span class="minor">crashed {pace.crashes} times</span>' if pace.crashes else ""
+
+
+def _troubles(status: ServerStatus) -> str:
+    """The latest failures of all models, the newest first."""
+    found = [(one, model.name) for model in status.models for one in model.pace.troubles]
+    if not found:
+        return ""
+    latest = sorted(found, key=lambda each: -each[0].at)[:TROUBLES]
+    return f"<h2>Recent errors</h2><ol>{''.join(_trouble(one, name) for one, name in latest)}</ol>"
+
+
+def _trouble(one: Trouble, model: str) -> str:
+    at = datetime.fromtimestamp(one.at, UTC).strftime("%H:%M:%S UTC")
+    return f"<li><time>{at}</time> {escape(model)}: {escape(one.what[:_WORDS])}</li>"
+
+
 def _signer(model: ModelStatus) -> str:
-    if not model.ready:
+    if not model.engine:
         return "-"
     if model.signer is None:
         return '<span class="mark">unsigned</span>'

@@ -115,7 +115,7 @@ class VersionStatistics:
         kind = kind_of(error)
         self.failures[kind] += 1
         self.failed_seconds += seconds
-        self.troubles.append(Trouble(time.time(), kind, getattr(error, "what", type(error).__name__)))
+        self.troubles.append(Trouble(time.time(), kind, getattr(error, "what", type(error).__name__)[:300]))
 
     def crash(self) -> None:
         """An instance died; from any thread."""

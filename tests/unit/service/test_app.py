@@ -15,9 +15,10 @@ from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import app
 from tailorbird.service.listener import base_url, bind
+from tailorbird.service.options import ServerOptions
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.project import tree
-from tests.protocol.engines import echo_model
+from tests.protocol.engines import echo_model, session_of
 
 ECHO = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]}
 
@@ -26,6 +27,7 @@ import sys, threading, time
 from pathlib import Path
 from tailorbird.domain.dtype import DType
 from tailorbird.service import app
+from tailorbird.service.options import ServerOptions
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import echo_model
 
@@ -37,8 +39,8 @@ def watch():
     print("two accepted", file=sys.stderr, flush=True)
 
 threading.Thread(target=watch, daemon=True).start()
-app.load_hub = lambda source, **_: Hub([slow], [FailedModel("late", 2, "altered")])
-app.serve(Path("anywhere"), port=0)
+app.load_hub = lambda *_, **__: Hub([slow], [FailedModel("late", 2, "altered")])
+app.serve(Path("anywhere"), ServerOptions(port=0, grpc_port=0))
 sys.stderr.write("ended well\\n")
 """
 
@@ -84,7 +86,7 @@ def test_a_server_in_a_thread_closes_what_it_was_given():
     with app.running_server(hub) as url:
         assert httpx.post(f"{url}/v2/models/echo/infer", json=ECHO).status_code == 200
         assert httpx.get(f"{url}/v2/health/ready").status_code == 503
-    assert hub.get("echo").instance._engine.closed
+    assert session_of(hub.get("echo")).closed
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/v2")
 
@@ -109,7 +111,7 @@ def test_a_taken_port():
     with bind("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
         with pytest.raises(TailorbirdError) as caught:
-            app.serve(tree.ROOT, port=port)
+            app.serve(tree.ROOT, ServerOptions(port=port))
     assert caught.value.message == (
         f"cannot listen on 127.0.0.1:{port}: got Address already in use\n"
         "Hint: another process listens there: choose another --port, or 0 for any free one"
@@ -156,5 +158,5 @@ def test_nothing_to_serve_releases_the_port(tmp_path):
     with bind("127.0.0.1", 0) as bound:
         port = bound.getsockname()[1]
     with pytest.raises(UsageError, match=r"^nothing to serve at "):
-        app.serve(tmp_path / "none", port=port)
+        app.serve(tmp_path / "none", ServerOptions(port=port))
     bind("127.0.0.1", port).close()

@@ -11,6 +11,7 @@ from tailorbird.domain.dtype import DType
 from tailorbird.service.http import HttpService
 from tailorbird.service.limits import Limits
 from tailorbird.serving.dataplane import DataPlane
+from tailorbird.serving.descriptions import EXTENSIONS
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import echo_model, fake_model
 
@@ -95,7 +96,7 @@ def infer(service, request=ECHO, model="echo", **fields):
 @pytest.mark.parametrize(
     ("path", "status", "body"),
     [
-        ("/v2", 200, {"name": "tailorbird", "version": "1.2.3", "extensions": ["binary_tensor_data"]}),
+        ("/v2", 200, {"name": "tailorbird", "version": "1.2.3", "extensions": list(EXTENSIONS)}),
         ("/v2/health/live", 200, {"live": True}),
         ("/v2/health/ready", 503, {"ready": False}),
         ("/v2/models/echo/ready", 200, {"name": "echo", "ready": True}),
@@ -232,7 +233,7 @@ def test_a_body_in_pieces_is_counted_as_it_arrives(service):
 
 def test_a_client_that_left_is_not_answered(service):
     assert infer(service, parts=[b"{"], gone=True).sent == []
-    assert service._buffered == 0
+    assert service._bodies.held == 0
 
 
 def test_bodies_held_at_once_are_bounded(service):
@@ -248,7 +249,7 @@ def test_bodies_held_at_once_are_bounded(service):
     assert second.json["error"].startswith(
         f"the server holds too many bodies at once: got {len(body)} bytes, expected at most"
     )
-    assert service._buffered == 0
+    assert service._bodies.held == 0
 
 
 def test_a_fault_of_the_server_is_opaque_and_explained_in_the_log(service, capsys):
@@ -276,9 +277,8 @@ def test_an_error_nobody_foresaw_is_logged_with_its_trace(capsys):
 
 
 def test_a_full_queue_says_when_to_come_back():
-    hub = Hub([fake_model("busy", outstanding=0)])
-    text = {"inputs": []}
-    reply = infer(HttpService(DataPlane(hub)), text, model="busy")
+    hub = Hub([echo_model("echo", DType.FP32, outstanding=0)])
+    reply = infer(HttpService(DataPlane(hub)))
     hub.close()
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
-    assert reply.json["error"].startswith("model 'busy' version 1 has too many requests waiting: got 0, expected fewer")
+    assert reply.json["error"].startswith("too many requests are waiting: got 0, expected fewer than 0")

@@ -20,6 +20,12 @@ O = Operation  # noqa: E741
         ("POST", b"/v2/models/m/versions/12/infer", Route(O.MODEL_INFER, "m", 12)),
         ("GET", b"/v2/models/m/versions/3", Route(O.MODEL_METADATA, "m", 3)),
         ("GET", b"/v2/models/%6d/ready", Route(O.MODEL_READY, "m")),
+        ("GET", b"/v2/models/m/versions/3/config", Route(O.MODEL_CONFIG, "m", 3)),
+        ("GET", b"/v2/models/m/stats", Route(O.MODEL_STATISTICS, "m")),
+        ("GET", b"/v2/models/stats", Route(O.MODEL_STATISTICS)),
+        ("GET", b"/v2/models/stats/versions/1/stats", Route(O.MODEL_STATISTICS, "stats", 1)),
+        ("POST", b"/v2/repository/index", Route(O.REPOSITORY_INDEX)),
+        ("GET", b"/metrics", Route(O.METRICS)),
         ("GET", b"/v2/models/infer", Route(O.MODEL_METADATA, "infer")),
         ("GET", b"/v2/models/versions/versions/1", Route(O.MODEL_METADATA, "versions", 1)),
     ],
@@ -36,7 +42,7 @@ def test_known_paths(method, path, expected):
         *[b"/v2/models/%2e%2e", b"/v2/models/../ready", b"/v2/models/.hidden", b"/v2/models/-a", b"/v2/models/%256d"],
         *[b"/v2/models/a%2Fb/ready", b"/v2/models/a%00", b"/v2/models/%ff", b"/v2/models/" + b"a" * 129],
         *[b"/v2/models/a/versions", b"/v2/models/a/versions/x", b"/v2/models/a/versions/-1"],
-        *[b"/v2/models/a/versions/" + b"1" * 19, b"/v2/models/a/versions/1/config", b"/v2/repository/index"],
+        *[b"/v2/models/a/versions/" + b"1" * 19, b"/v2/models/a/versions/1/settings", b"/v2/repository"],
     ],
 )  # fmt: skip
 def test_unknown_paths(path):
@@ -51,6 +57,8 @@ def test_unknown_paths(path):
         ("DELETE", b"/v2/models/m", "GET, HEAD"),
         ("GET", b"/v2/models/m/infer", "POST"),
         ("HEAD", b"/v2/models/m/infer", "POST"),
+        ("GET", b"/v2/repository/index", "POST"),
+        ("POST", b"/metrics", "GET, HEAD"),
     ],
 )
 def test_wrong_methods(method, path, expected):

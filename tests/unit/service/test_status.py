@@ -9,13 +9,17 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.repository.signing.trust import Signer
 from tailorbird.service.app import running_server
+from tailorbird.service.options import ServerOptions
 from tailorbird.service.status import BANNER, status_page
 from tailorbird.serving.dataplane import DataPlane
-from tailorbird.serving.descriptions import ModelStatus, ServerStatus
+from tailorbird.serving.descriptions import EXTENSIONS, ModelStatus, Pace, ServerStatus
 from tailorbird.serving.hub import FailedModel, Hub
+from tailorbird.serving.starting import HubOptions
+from tailorbird.serving.statistics import Failure, Trouble
 from tests.protocol.engines import echo_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+UNSIGNED = ServerOptions(port=0, grpc_port=0, models=HubOptions(allow_unsigned=True))
 KEY = "ed25519:" + "0123456789abcdef" * 4
 HOSTILE = "</td><script>alert(1)</script>\"'&" + "x" * 200
 
@@ -36,8 +40,8 @@ def text(html):
 def test_what_it_says():
     said = text(page(model(), model("late", version=1, ready=False, engine="", target="", signer=None)))
     assert "version 1.2.3, 1 of 2 models ready" in said
-    assert "resnet 3 openvino int8 static 4t openvino:cpu:avx512 ci ed25519:0123456789ab… ready" in said
-    assert "late 1 - - failed to load" in said
+    assert "resnet 3 openvino int8 static 4t openvino:cpu:avx512 ci ed25519:0123456789ab… 0 - 0 ready" in said
+    assert "late 1 - - 0 - 0 failed to load" in said
     assert "nsigned" not in said
 
 
@@ -49,7 +53,37 @@ def test_unsigned_engines_are_told_of_on_every_page():
 
 
 def test_nothing_is_served():
-    assert text(page()).endswith("version 1.2.3, 0 of 0 models ready Model Version Engine Signed by State no model")
+    assert text(page()).endswith(
+        "version 1.2.3, 0 of 0 models ready Model Version Engine Signed by Requests p50, p99 Queue State no model"
+    )
+
+
+def test_how_it_is_doing():
+    troubles = (Trouble(1e9 + 1, Failure.REJECTED, "too many wait"), Trouble(1e9, Failure.OTHER, HOSTILE))
+    pace = Pace(answered=1200, failed=3, waiting=7, crashes=2, p50_ms=0.4123, p99_ms=1234.5, troubles=troubles)
+    html = page(
+        model(pace=pace),
+        model("down", ready=False, pace=Pace(troubles=(Trouble(1e9 + 2, Failure.BACKEND, "crashed"),))),
+    )
+    said = text(html)
+    assert "… 1200 3 failed 0.412, 1234 ms 7 ready crashed 2 times" in said
+    assert "0 - 0 down, starting again" in said
+    assert "Recent errors 01:46:42 UTC down: crashed 01:46:41 UTC resnet: too many wait 01:46:40 UTC" in said
+    assert "<script" not in html
+    assert '<meta http-equiv="refresh" content="5">' in html
+
+
+def test_the_numbers_are_the_models_own():
+    hub = Hub([echo_model("echo", DType.FP32)])
+    with running_server(hub) as url:
+        body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]}
+        for _ in range(3):
+            httpx.post(f"{url}/v2/models/echo/infer", json=body)
+        httpx.post(f"{url}/v2/models/echo/infer", json={"inputs": []})
+        said = text(httpx.get(url).text)
+    assert re.search(
+        r"3 1 failed [\d.]+, [\d.]+ ms 0 ready Recent errors \d\d:\d\d:\d\d UTC echo: missing input &#x27;x", said
+    )
 
 
 @pytest.mark.parametrize("field", ["name", "engine", "target"])
@@ -68,7 +102,7 @@ def test_hostile_signers_stay_text():
 
 def test_the_server_answers_with_it():
     hub = Hub([echo_model("echo", DType.FP32)], [FailedModel("late", 1, "secret /etc/path")])
-    with running_server(hub, allow_unsigned=True) as url:
+    with running_server(hub, UNSIGNED) as url:
         answer = httpx.get(url)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -76,13 +110,13 @@ def test_the_server_answers_with_it():
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert BANNER in answer.text
         assert "secret" not in answer.text
-        assert httpx.get(f"{url}/v2").json()["extensions"] == ["binary_tensor_data", "tailorbird_unsigned"]
+        assert httpx.get(f"{url}/v2").json()["extensions"] == [*EXTENSIONS, "tailorbird_unsigned"]
         assert httpx.post(url).status_code == 405
 
 
 def test_the_log_warns_of_each_unsigned_model(capfd):
     hub = Hub([echo_model("echo", DType.FP32)])
-    with running_server(hub, allow_unsigned=True):
+    with running_server(hub, UNSIGNED):
         pass
     lines = [line for line in capfd.readouterr().err.splitlines() if "trusted signature" in line]
     assert len(lines) == 1
@@ -121,7 +155,9 @@ def test_people_can_read_it(tmp_path):
     """In both themes, on a screen and on a phone: no overflow, no faint text, no script, no request."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     models = [model(), model("wild-" + "x" * 123, signer=None), model(HOSTILE, engine=HOSTILE),
-              model("late", ready=False, signer=None)]  # fmt: skip
+              model("late", ready=False, engine="", signer=None),
+              model("busy", pace=Pace(answered=10**9, failed=10**6, waiting=256, crashes=3, p50_ms=12345.6, p99_ms=1e6,
+                                      troubles=(Trouble(1e9, Failure.OTHER, HOSTILE),)))]  # fmt: skip
     (tmp_path / "page.html").write_text(page(*models, allow_unsigned=True))
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -9,6 +9,7 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import BackendError, InputError, ModelNotFound, NotReady
 from tailorbird.serving.dataplane import DataPlane, InferRequest
+from tailorbird.serving.descriptions import EXTENSIONS
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import TINY, echo_model, fake_model
 
@@ -30,7 +31,7 @@ def test_metadata(plane):
     assert msgspec.json.decode(msgspec.json.encode(plane.server_metadata())) == {
         "name": "tailorbird",
         "version": "9.9.9",
-        "extensions": ["binary_tensor_data"],
+        "extensions": list(EXTENSIONS),
     }
     assert msgspec.json.decode(msgspec.json.encode(plane.model_metadata("tiny"))) == {
         "name": "tiny",
@@ -92,10 +93,15 @@ def test_what_contradicts_the_signature_is_refused(plane, fields, text):
     assert caught.value.message == text
 
 
+def test_more_rows_than_a_run_takes_are_several_runs(plane):
+    many = {"x": np.arange(65 * 4, dtype=np.float32).reshape(65, 4), "k": np.arange(65).reshape(65, 1)}
+    np.testing.assert_array_equal(infer(plane, inputs=many).outputs["y"], 2 * many["x"] + many["k"])
+
+
 def test_shapes_outside_the_profile_are_refused(plane):
-    many = {"x": np.zeros((65, 4), np.float32), "k": np.zeros((65, 1), np.int64)}
-    with pytest.raises(InputError, match=r"^input 'x' lies outside the engine's profile: got 65x4"):
-        infer(plane, inputs=many)
+    wide = {"x": np.zeros((2, 5), np.float32), "k": np.zeros((2, 1), np.int64)}
+    with pytest.raises(InputError, match=r"^input 'x' has the wrong shape: got \[2, 5\], expected \[N,4\]$"):
+        infer(plane, inputs=wide)
 
 
 def test_uint16_is_not_taken_for_bf16(plane):

@@ -4,7 +4,7 @@ import pytest
 
 from tailorbird.domain.errors import ModelNotFound, NotReady, VersionNotFound
 from tailorbird.serving.hub import FailedModel, Hub
-from tests.protocol.engines import fake_model
+from tests.protocol.engines import fake_model, session_of
 
 
 @pytest.fixture
@@ -53,4 +53,4 @@ def test_a_failed_version_is_not_ready_and_keeps_its_reason_to_itself(hub):
 def test_close_closes_every_engine():
     models = [fake_model("a"), fake_model("b")]
     Hub(models).close()
-    assert all(model.instance._engine.closed for model in models)
+    assert all(session_of(model).closed for model in models)

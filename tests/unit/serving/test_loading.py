@@ -1,22 +1,30 @@
 """Loading: a repository's latest versions, one bundle, and models that fail."""
 
+import asyncio
 import contextlib
+import shutil
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from tailorbird.domain import bundle
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import BackendError, BundleError, UsageError
+from tailorbird.domain.errors import BundleError, UsageError
 from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.repository import load as load_module
 from tailorbird.repository.opening import open_repository
 from tailorbird.repository.rules import Keep
 from tailorbird.repository.store import LocalRepository
-from tailorbird.serving import loading
+from tailorbird.serving import loading, starting
+from tailorbird.serving.starting import HubOptions, Isolation
 from tests import bundles, object_storage
 from tests.protocol.engines import TINY, FakeSession, candidate, manifest, tiny_function
+
+THREADS = HubOptions(isolation=Isolation.THREAD)
 
 
 class FakeEngine(SimpleNamespace):
@@ -57,9 +65,8 @@ def load(monkeypatch, source, answers):
             raise answer
         return answer
 
-    monkeypatch.setattr(loading, "load_version", opened)
-    monkeypatch.setattr(loading, "open_bundle", opened)
-    return loading.load_hub(source)
+    monkeypatch.setattr(starting, "load_version", opened)
+    return loading.load_hub(source, THREADS)
 
 
 def test_the_latest_of_each_model_and_failures_apart(monkeypatch, repository):
@@ -81,30 +88,48 @@ def test_warm_up_sends_zeros(monkeypatch, repository):
     seen = []
     signature = Signature((TensorSpec("x", DType.FP32, ("N", 2)), TensorSpec("t", DType.BYTES, ("N",))), ())
     warmed = engine(function=lambda inputs: seen.append(inputs) or {}, signature=signature)
-    load(monkeypatch, repository / "b", {f"{repository.name}/b": warmed}).close()
+    load(monkeypatch, repository, {**dict.fromkeys(("a/10", "c/1", "d/1"), BundleError("no")), "b/3": warmed}).close()
     assert seen[0]["x"].tolist() == [[0, 0]]
     assert seen[0]["t"].tolist() == [b""]
 
 
-@pytest.mark.parametrize(("source", "version"), [("a/2", 2), ("a", 10), ("x.engine", 1)])
-def test_one_bundle(monkeypatch, repository, source, version):
-    (repository / "x.engine").touch()
-    (repository / "a/2/tailorbird").mkdir()
-    (repository / "a/2/tailorbird/manifest.json").touch()
-    answers = dict.fromkeys(("a/2", f"{repository.name}/a", f"{repository.name}/x.engine"), engine("named"))
-    hub = load(monkeypatch, repository / source, answers)
-    assert [(model.name, model.version) for model in hub.loaded] == [("named", version)]
-    hub.close()
-
-
-def test_one_bundle_that_fails_is_an_error(monkeypatch, repository):
-    with pytest.raises(BackendError, match=r"^fake could not run the engine: got burnt$"):
-        load(monkeypatch, repository / "a", {f"{repository.name}/a": engine(function=fail(ValueError("burnt")))})
-
-
-def test_a_name_that_cannot_be_in_a_url(monkeypatch, repository):
+def test_a_name_that_cannot_be_in_a_url(tmp_path):
+    version = bundles.version(tmp_path / "made", model="a b")
     with pytest.raises(UsageError, match=r"^not a model name: got 'a b', expected 1 to 128 of ASCII letters"):
-        load(monkeypatch, repository / "a", {f"{repository.name}/a": engine("a b")})
+        loading.load_hub(version, THREADS)
+
+
+@pytest.mark.parametrize("isolation", list(Isolation))
+class TestOneBundle:
+    """In both modes, with real engines."""
+
+    @pytest.mark.parametrize(("place", "version"), [("tiny/2", 2), ("tiny", 2), ("x.engine", 1)])
+    def test_it_serves(self, tmp_path, isolation, place, version):
+        made = bundles.version(tmp_path / "made")
+        for number in (1, 2):
+            shutil.copytree(made, tmp_path / "tiny" / str(number))
+        bundles.engine_file(made, tmp_path / "x.engine")
+        with contextlib.closing(loading.load_hub(tmp_path / place, HubOptions(isolation=isolation))) as hub:
+            (model,) = hub.loaded
+            assert (model.name, model.version, model.alive) == ("tiny", version, True)
+            assert model.signer is not None
+            outputs = asyncio.run(model.instance.run(bundles.INPUTS))
+        np.testing.assert_allclose(outputs["y"], bundles.expected(), rtol=1e-5, atol=1e-6)
+        assert not model.alive
+
+    def test_one_that_fails_is_an_error_and_leaves_nothing(self, tmp_path, isolation, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "unpacked"))
+        (tmp_path / "unpacked").mkdir()
+        version = bundles.version(tmp_path / "made")
+        (version / bundle.SIGNATURE).unlink()
+        packed = bundles.engine_file(version, tmp_path / "x.engine")
+        with pytest.raises(BundleError, match="is not signed"):
+            loading.load_hub(packed, HubOptions(isolation=isolation))
+        assert list((tmp_path / "unpacked").iterdir()) == []
+        with contextlib.closing(loading.load_hub(packed, HubOptions(isolation=isolation, allow_unsigned=True))) as hub:
+            assert hub.loaded[0].signer is None
+            assert len(list((tmp_path / "unpacked").iterdir())) == 1  # for processes that start again
+        assert list((tmp_path / "unpacked").iterdir()) == []
 
 
 def test_nothing_there(tmp_path):
@@ -135,7 +160,7 @@ class TestChannels:
         return store
 
     def served(self, source, **options):
-        with contextlib.closing(loading.load_hub(source, **options)) as hub:
+        with contextlib.closing(loading.load_hub(source, THREADS, **options)) as hub:
             assert hub.failed == ()
             return {model.name: model.version for model in hub.loaded}
 
@@ -182,7 +207,7 @@ class TestChannels:
 
     def test_a_version_that_went_while_it_was_loaded(self, published, monkeypatch):
         """Collected between the look and the load: the one in service by then is loaded instead."""
-        load = loading.load_version
+        load = starting.load_version
 
         def collected(path, **options):
             if path.name == "3":
@@ -190,7 +215,7 @@ class TestChannels:
                 published.gc(Keep(timedelta(0)))
             return load(path, **options)
 
-        monkeypatch.setattr(loading, "load_version", collected)
+        monkeypatch.setattr(starting, "load_version", collected)
         assert self.served(published.root) == {"tiny": 2, "other": 1}
 
     def test_object_storage(self, published):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import traceback
 
@@ -32,13 +33,20 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
 """By the nearest ancestor of the error's class; anything else is the server's own fault, INTERNAL."""
 
 
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The code of an error; a client that has left is CANCELLED."""
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
+
+
 def status(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The code and the words that answer an error.
 
     A fault of the server is answered with an identifier only: its words may name files, addresses
     or a vendor's internals, so they go to the log, under the same identifier.
     """
-    code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
+    code = code_of(error)
     words = error.message if isinstance(error, TailorbirdError) else ""
     if code is grpc.StatusCode.INTERNAL:
         words = _opaque(error)

@@ -28,16 +28,25 @@ class GrpcListener:
         port: 0 takes any free one.
         limits: what a request may be.
         calls: calls at once.
+        access_log: write a line for each inference request.
     """
 
     def __init__(
-        self, plane: DataPlane, host: str, port: int, limits: Limits | None = None, *, calls: int = CALLS
+        self,
+        plane: DataPlane,
+        host: str,
+        port: int,
+        limits: Limits | None = None,
+        *,
+        calls: int = CALLS,
+        access_log: bool = False,
     ) -> None:
         self._plane = plane
         self._host = host
         self._asked = port
         self._limits = limits or Limits()
         self._calls = calls
+        self._access_log = access_log
         self._server: Any = None
         self._servicer: Servicer | None = None
         self.port = 0
@@ -58,7 +67,7 @@ class GrpcListener:
         """
         if not 0 <= self._asked <= 65535:
             raise UsageError(f"cannot listen on {self.address}", got="no such port", expected="0 to 65535")
-        self._servicer = Servicer(self._plane, self._limits)
+        self._servicer = Servicer(self._plane, self._limits, access_log=self._access_log)
         self._server = grpc.aio.server(
             options=_options(self._limits),
             maximum_concurrent_rpcs=self._calls,

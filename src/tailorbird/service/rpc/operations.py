@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from google.protobuf import json_format
 
 from tailorbird.domain.errors import ModelNotFound, VersionNotFound
 from tailorbird.service.rpc import messages, schema
@@ -47,6 +48,21 @@ async def _model_metadata(plane: DataPlane, request: Any) -> Any:
     return messages.metadata(plane.model_metadata(*messages.model_and_version(request.name, request.version)))
 
 
+async def _model_config(plane: DataPlane, request: Any) -> Any:
+    found = plane.model_config(*messages.model_and_version(request.name, request.version))
+    return _filled(schema.ModelConfigResponse, {"config": found})
+
+
+async def _model_statistics(plane: DataPlane, request: Any) -> Any:
+    """Without a name of all models, as Triton has it."""
+    about = messages.model_and_version(request.name, request.version) if request.name else ()
+    return _filled(schema.ModelStatisticsResponse, {"model_stats": plane.model_statistics(*about)})
+
+
+async def _repository_index(plane: DataPlane, request: Any) -> Any:
+    return _filled(schema.RepositoryIndexResponse, {"models": plane.repository_index(ready=request.ready)})
+
+
 async def _health(plane: DataPlane, request: Any) -> Any:
     """A service is the server, ours by its name, or a model; an unknown one is NOT_FOUND, as gRPC's document says."""
     if request.service in ("", schema.INFERENCE):
@@ -63,6 +79,9 @@ INFERENCE = {
     "ModelReady": Described(schema.ModelReadyRequest, _model_ready),
     "ServerMetadata": Described(schema.ServerMetadataRequest, _server_metadata),
     "ModelMetadata": Described(schema.ModelMetadataRequest, _model_metadata),
+    "ModelConfig": Described(schema.ModelConfigRequest, _model_config),
+    "ModelStatistics": Described(schema.ModelStatisticsRequest, _model_statistics),
+    "RepositoryIndex": Described(schema.RepositoryIndexRequest, _repository_index),
 }
 """By name in ``inference.GRPCInferenceService``. Another operation is a function above and a line here."""
 
@@ -70,9 +89,14 @@ HEALTH = {"Check": Described(schema.HealthCheckRequest, _health)}
 """By name in ``grpc.health.v1.Health``."""
 
 NOT_OFFERED = (
-    *("ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    *("RepositoryModelLoad", "RepositoryModelUnload"),
     *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
     *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
     *("TraceSetting", "LogSettings"),
 )
 """Triton's other operations, which are answered with UNIMPLEMENTED and a sentence, whatever the request."""
+
+
+def _filled(message: Any, found: dict[str, Any]) -> Any:
+    """A message out of records whose fields have the message's names; enumerations by their values' names."""
+    return json_format.ParseDict(msgspec.to_builtins(found), message())

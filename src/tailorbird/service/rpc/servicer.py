@@ -11,10 +11,11 @@ import grpc
 import msgspec
 
 from tailorbird.domain.errors import Overloaded
+from tailorbird.service.access import Access
 from tailorbird.service.limits import Limits
 from tailorbird.service.rpc import codes, messages, schema
 from tailorbird.service.rpc.operations import HEALTH, INFERENCE, NOT_OFFERED, Described
-from tailorbird.serving.dataplane import DataPlane, InferRequest
+from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
 
 PIPELINE = 16
 """Requests of one stream that wait or run at a time; further ones stay with the client."""
@@ -31,10 +32,12 @@ class Servicer:
     Args:
         plane: the operations.
         limits: what a request may be.
+        access_log: write a line for each inference request.
     """
 
-    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+    def __init__(self, plane: DataPlane, limits: Limits, *, access_log: bool = False) -> None:
         self._plane = plane
+        self._access_log = access_log
         self._limits = limits
         self._held = 0
         self._draining = asyncio.Event()
@@ -62,7 +65,20 @@ class Servicer:
     async def _infer(self, message: bytes, context: Any) -> bytes:
         with self._holding(message):
             request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
-            return messages.encode_infer(await self._plane.infer(request))
+            return messages.encode_infer(await self._run(request))
+
+    async def _run(self, request: InferRequest) -> InferResponse:
+        if not self._access_log:
+            return await self._plane.infer(request)
+        access = Access("grpc")
+        access.asks(request)
+        try:
+            response = await self._plane.infer(request)
+        except BaseException as error:
+            access.ends(codes.code_of(error).name)
+            raise
+        access.ends(grpc.StatusCode.OK.name)
+        return response
 
     async def _stream(self, _: Any, context: Any) -> None:
         """Requests are run side by side, and answered in the order in which they came."""
@@ -89,7 +105,7 @@ class Servicer:
         try:
             with self._holding(message):
                 request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
-                return messages.encode_stream(await self._plane.infer(request))
+                return messages.encode_stream(await self._run(request))
         except Exception as error:
             _, words = codes.status(error)
             return messages.encode_stream_error(words, messages.request_id(message, self._limits))

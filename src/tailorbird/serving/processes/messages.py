@@ -7,8 +7,9 @@
     server    Run                                          one at a time
     process   Done, or Failed
 
-Tensors are not in the messages: they lie in two segments of shared memory (:mod:`tailorbird.serving.processes.tensors`),
-and a message says where. The socket keeps the borders of messages (``SOCK_SEQPACKET``), so nothing frames them.
+Tensors are not in the messages: they lie in two segments of shared memory, laid out by
+:mod:`tailorbird.serving.processes.tensors`, and a message says where. The socket keeps the borders of messages
+(``SOCK_SEQPACKET``), so nothing frames them.
 """
 
 from __future__ import annotations
