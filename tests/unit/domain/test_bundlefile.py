@@ -260,7 +260,7 @@ def test_a_vast_list_of_files_is_not_even_read(engine: Path, tmp_path: Path) -> 
 
 def test_a_manifest_that_lies_about_its_size_is_not_read(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundlefile, "MAX_MANIFEST_BYTES", 10)
-    with pytest.raises(BundleError, match="its 'tailorbird/manifest.json' is too large"):
+    with pytest.raises(BundleError, match=r"its 'tailorbird/manifest.json' is too large"):
         bundlefile.manifest_of(engine)
 
 

@@ -1,4 +1,4 @@
-"""The bill of materials: valid CycloneDX, equal for equal versions, and nothing in it that the manifest does not say."""
+"""The bill of materials: valid CycloneDX, equal for equal versions, nothing that the manifest does not say."""
 
 import json
 from pathlib import Path

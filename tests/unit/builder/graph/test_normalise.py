@@ -132,7 +132,8 @@ def test_a_failing_pass_is_named_with_those_before_it(monkeypatch: pytest.Monkey
     with pytest.raises(ModelError) as caught:
         normalise(graph([node("Relu", "x", "y")]))
     assert str(caught.value) == (
-        "the model cannot be normalised: pass 'last' failed after drop-unused@2, name-nodes@1, infer-shapes@1: got no way"
+        "the model cannot be normalised: pass 'last' failed after drop-unused@2, name-nodes@1, infer-shapes@1: "
+        "got no way"
     )
 
 
