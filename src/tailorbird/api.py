@@ -81,7 +81,7 @@ def build(
         key, is_new = ensured()  # before the long work, which would end in vain without a key
         if is_new:
             work.tell_of_key(key.id, key.path)
-        found = work.run(partial(_press, key), _distrust)
+        found = work.run(partial(_press, key), partial(_distrust, key))
         bundle = deliver(found.bundle, Path(output)) if output else None
         version_dir = _published(found.bundle, repository, name) if repository else None
         return Result(found.manifest.outcomes, found.manifest, bundle, version_dir)
@@ -186,11 +186,12 @@ def compare(a: str | Path, b: str | Path, *, measure: bool = False, allow_unsign
     from tailorbird.builder.compare.compare import compare as compare_records
     from tailorbird.builder.compare.compare import compare_here
 
+    a, b = _newest(Path(a)), _newest(Path(b))
     if not measure:
-        return compare_records(Path(a), Path(b))
+        return compare_records(a, b)
     with contextlib.ExitStack() as stack:
-        here, there = (stack.enter_context(_engine_of(Path(one), allow_unsigned)) for one in (a, b))
-        return compare_here(Path(a), Path(b), (here, there))
+        here, there = (stack.enter_context(_engine_of(one, allow_unsigned)) for one in (a, b))
+        return compare_here(a, b, (here, there))
 
 
 def doctor() -> dict[str, Availability]:
@@ -198,6 +199,19 @@ def doctor() -> dict[str, Availability]:
     from tailorbird.backends import registry
 
     return registry.report()
+
+
+def _newest(path: Path) -> Path:
+    """The latest version in a model's folder of a repository, whose log knows what is retired; else the path."""
+    from tailorbird.domain.bundle import MANIFEST
+    from tailorbird.repository.layout import versions_in
+    from tailorbird.repository.opening import repository_of
+
+    with _disk_errors("read the repository"):
+        if not path.is_dir() or (path / MANIFEST).exists() or not versions_in(path):
+            return path
+        repository = repository_of(path)
+        return path / str(repository.latest(path.resolve().name)) if repository else path
 
 
 @contextmanager
@@ -238,14 +252,17 @@ def _press(key: OwnKey, version_dir: Path, out: Path) -> None:
     pack(version_dir, out, config_pbtxt(manifest_of(version_dir)))
 
 
-def _distrust(engine: Path) -> str:
-    """Why an engine's signature does not count here; empty when it does."""
+def _distrust(key: OwnKey, engine: Path) -> str:
+    """Why an engine's signature does not count here; empty when it is by the key that signs here."""
     from tailorbird.repository.signing.trust import signer_of
 
     try:
-        return "" if signer_of(engine) else "not signed"
+        signer = signer_of(engine)
     except BundleError as error:
         return error.what
+    if signer is None:
+        return "not signed"
+    return "" if signer.key == key.id else "signed by another key than the one that signs here"
 
 
 def _published(source: Path, repository: str | Path, name: str | None) -> Path:

@@ -79,8 +79,8 @@ class CachedBuild(Closing):
 
         Args:
             press: signs and packs what was built.
-            accept: asked about what the cache holds. What it refuses is built anew, never signed again: whoever can
-                write to a cache must not get a signature by that.
+            accept: asked about what the cache holds. What it refuses, or is of another build by its own manifest, is
+                built anew, never signed again: whoever can write to a cache must not get a signature by that.
 
         Raises:
             TailorbirdError: as the build's steps do.
@@ -93,11 +93,20 @@ class CachedBuild(Closing):
             KIND,
             whole,
             lambda into: self._build(intake, whole, press, into / _FILE),
-            lambda place: accept(place / _FILE),
+            lambda place: accept(place / _FILE) or self._foreign(place / _FILE, whole),
         )
         if cached:
             self._log.write("finished", seconds=round(self._log.seconds, 1))
         return Found(manifest_of(place / _FILE), place / _FILE, cached)
+
+    def _foreign(self, engine: Path, whole: dict[str, str]) -> str:
+        """Why an engine whose signature counts is not what is asked for: an entry says only what its writer wrote."""
+        try:
+            manifest = manifest_of(engine)
+        except BundleError as error:
+            return error.what
+        same = manifest.provenance.ingredients == whole and manifest.model == self._name
+        return "" if same else "of another build"
 
     def _build(self, intake: Intake, whole: dict[str, str], press: Press, out: Path) -> None:
         from tailorbird.builder.pipeline import Build
@@ -108,21 +117,22 @@ class CachedBuild(Closing):
 
 
 def deliver(bundle: Path, output: Path) -> Path:
-    """Put a finished ``.engine`` file where the user wants it, whole or not at all: linked if possible, else copied.
+    """Put a copy of a finished ``.engine`` file where the user wants it, whole or not at all.
+
+    It is no link: who writes over it, through ``cp`` say, must not alter the cache's file or another output. Its bytes
+    are not synced, which would take seconds: what a cut of power left of them is found by the digests when it is used.
 
     Raises:
         BundleError: the disk refused.
     """
     aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            aside.hardlink_to(bundle)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(bundle, aside)
+        shutil.copyfile(bundle, aside)
+        aside.chmod(0o644)
         aside.replace(output)
     except OSError as error:
         hint = "nothing was written: free some space or choose another place with -o"
         raise BundleError(f"cannot write {output}", got=reason(error), hint=hint) from error
     finally:
-        aside.unlink(missing_ok=True)  # renaming a link onto another of the same file leaves both
+        aside.unlink(missing_ok=True)
     return output

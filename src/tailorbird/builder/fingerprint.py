@@ -32,8 +32,10 @@ OURS = ("api.py", "backends", "builder", "domain", "repository")
 _CONTENT = frozenset({"cache", "data"})
 """Settings that are no ingredients: where the cache is means nothing, and the data counts by its content."""
 
-_NORMALISING = ("builder/graph", "builder/sources", "builder/prepare.py", "domain")
-_REFERENCE = ("builder/cases", "builder/gate", "builder/groundwork.py", "backends")
+_NORMALISING = ("builder/cases", "builder/gate", "builder/graph", "builder/groundwork.py", "builder/prepare.py",
+                "builder/sources", "domain")  # fmt: skip
+"""What normalises, and what finds the index limits that are kept beside the graph."""
+_REFERENCE = ("backends",)
 
 
 def fingerprint(files: Mapping[str, str], config: BuildConfig, name: str, source: str) -> dict[str, str]:

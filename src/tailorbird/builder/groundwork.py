@@ -98,9 +98,10 @@ class Groundwork:
         return prepared, answers.cases
 
     def _laid(self, skip: tuple[str, ...]) -> tuple[Prepared, Answers]:
-        place, _ = self._recall.make("normalised", normalised_key(self._whole, skip), lambda at: self._fill(at, skip))
+        key = normalised_key(self._whole, skip)
+        place, _ = self._recall.make("normalised", key, lambda at: self._fill(at, skip), self._foreign)
         self.normalised = place / _MODEL
-        ground = msgspec.json.decode((place / _GROUND).read_bytes(), type=Ground)
+        ground = _ground(place)
         prepared = ground.prepared
         self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
         key = references_key(self._whole, skip)
@@ -109,6 +110,14 @@ class Groundwork:
         if known:
             self._tell(answers)
         return prepared, msgspec.structs.replace(answers, cases=rebased(answers.cases, place))
+
+    def _foreign(self, place: Path) -> str:
+        """Why a normalised graph out of the cache is not this source's; empty when it is."""
+        try:
+            self._intake.check_model(_ground(place).prepared.source_digest)
+        except ModelError:
+            return "of another model"
+        return ""
 
     def _fill(self, folder: Path, skip: tuple[str, ...]) -> None:
         """Normalise the source into a folder."""
@@ -218,6 +227,10 @@ class Groundwork:
             except TailorbirdError as error:
                 self._log.write("cross-check not feasible", backend=backend or "first", reason=error.message)
                 return None
+
+
+def _ground(place: Path) -> Ground:
+    return msgspec.json.decode((place / _GROUND).read_bytes(), type=Ground)
 
 
 def rebased(cases: Cases, folder: Path | None) -> Cases:

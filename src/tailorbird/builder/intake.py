@@ -9,6 +9,7 @@ import msgspec
 
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.cases.identity import DataArgs, DataDigest, digest_files
+from tailorbird.builder.fingerprint import code_digest
 from tailorbird.builder.recall import Recall
 from tailorbird.builder.sources.external_data import DataDirectory, ExternalRange, joint_digest
 from tailorbird.builder.sources.source import ExportArgs, Exported, External, ExternalArgs, Source
@@ -53,14 +54,16 @@ class Intake:
             ModelError: external data is missing or unsafe, or the program cannot be exported.
             UsageError: there is no such data.
         """
-        path = Path(self.source.text)
+        path, example = Path(self.source.text), ""
         if not path.is_file():  # only what is exported has weights to digest
-            path, _ = self.onnx_form()
+            path, example = self.onnx_form()
         main = digest_file(path)
         external = {} if path.suffix == ".pt2" else self._external(path, main)
         self._digest = joint_digest(main, external)
         found = {"source": main, **{EXTERNAL + location: digest for location, digest in external.items()}}
         self._data_digest = self._data()
+        if example:  # the exported graph has open dims; the example decides what is built for
+            found["source example"] = example
         return {**found, "data": self._data_digest}
 
     def check_model(self, digest: str) -> None:
@@ -86,7 +89,8 @@ class Intake:
 
     def _external(self, path: Path, main: str) -> dict[str, str]:
         """SHA-256 in hexadecimal of each data file, which nothing but the model's own record can name."""
-        listed, _ = self._recall.make("sources", {"source": main}, lambda folder: self._list(path, folder))
+        key = {"source": main, "tailorbird code": code_digest(("builder/sources", "domain"))}
+        listed, _ = self._recall.make("sources", key, lambda folder: self._list(path, folder))
         locations = msgspec.json.decode((listed / _LISTED).read_bytes(), type=External).locations
         if not locations:
             return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,29 +41,43 @@ class Recall:
             fill: writes its files.
             accept: says why an entry that was there is not good enough and must be made anew; empty when it is.
         """
-        place = self._accepted(kind, key, self.cache.get(kind, key), accept)
-        if place is None:
+        place, refused = self.cache.get(kind, key), ""
+        if place is not None and (refused := accept(place)):
+            self._notice("dropped", kind, refused)
+        if place is None or refused:
             self._missed(kind, key)
-            ours = False
-
-            def ourselves(folder: Path) -> None:
-                nonlocal ours
-                ours = True
-                fill(folder)
-
-            place = self.cache.make(kind, key, ourselves, about=self._about, aside=self._folder)
-            if ours:  # and not another process, which we have waited for
+            if refused and not self.cache.forget(kind, key):
+                return self._apart(kind, fill, "the entry that was refused cannot be removed"), False
+            place, ours = self._made(kind, key, fill, accept)
+            if ours:
                 return place, False
-            if self._accepted(kind, key, place, accept) is None:
-                return self.make(kind, key, fill, accept)
         self._found(kind, key, place)
         return place, True
 
-    def _accepted(self, kind: str, key: Any, place: Path | None, accept: Callable[[Path], str]) -> Path | None:
-        if place is not None and (reason := accept(place)):
-            self.cache.forget(kind, key)
-            self._notice("dropped", kind, reason)
-            return None
+    def _made(
+        self, kind: str, key: Any, fill: Callable[[Path], None], accept: Callable[[Path], str]
+    ) -> tuple[Path, bool]:
+        """The entry's directory, and whether it was filled here, not by another process that was waited for.
+
+        What such a process made and is refused here stays that process's own.
+        """
+        ours = False
+
+        def ourselves(folder: Path) -> None:
+            nonlocal ours
+            ours = True
+            fill(folder)
+
+        place = self.cache.make(kind, key, ourselves, about=self._about, aside=self._folder)
+        if ours or not (refused := accept(place)):
+            return place, ours
+        return self._apart(kind, fill, f"another build's is there: {refused}"), True
+
+    def _apart(self, kind: str, fill: Callable[[Path], None], why: str) -> Path:
+        """A directory of this build's own, where the cache keeps another."""
+        place = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self._folder))
+        fill(place)
+        self._notice("not kept", kind, why)
         return place
 
     def _found(self, kind: str, key: Any, place: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tailorbird.cli import render
+from tailorbird.domain.errors import TailorbirdError
 
 if TYPE_CHECKING:
     from tailorbird.domain.signature import Tensors
@@ -33,6 +34,7 @@ def bench(
     json_tensors: Annotated[bool, Parameter(negative="")] = False,
     histogram: Path | None = None,
     seed: int = 0,
+    timeout: float = 30.0,
     json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Send a served model requests as clients would, and say what they felt.
@@ -55,6 +57,7 @@ def bench(
         json_tensors: send tensors as JSON instead of binary.
         histogram: a file for the latencies as an HDR histogram, in microseconds.
         seed: of arrivals and inputs.
+        timeout: seconds for one answer; a request without one has failed.
     """
     from tailorbird.domain.profile import parse_shapes
     from tailorbird.load.run import Load, run, scenario_of
@@ -73,6 +76,7 @@ def bench(
         slo_ms=slo_ms,
         json=json_tensors,
         seed=seed,
+        timeout=timeout,
         headers={"authorization": f"Bearer {token}"} if token else {},
     )
     found = run(load, _data(inputs), histogram)
@@ -80,6 +84,17 @@ def bench(
         render.write_json(found)
     else:
         render.pairs(summary_pairs(found))
+    _check_answered(found)
+
+
+def _check_answered(found: Summary) -> None:
+    if found.answered:
+        return
+    refused = {"the server refused (429 or 503)": found.refused} if found.refused else {}
+    faults = found.faults | refused
+    most = max(faults, key=lambda fault: faults[fault]) if faults else "no request was sent"
+    raise TailorbirdError("nothing was answered", got=most, expected=f"an answer to some of {found.sent} requests",
+                          hint="see that the server is well and takes these inputs, or raise --timeout")  # fmt: skip
 
 
 def summary_pairs(found: Summary) -> list[tuple[str, str]]:

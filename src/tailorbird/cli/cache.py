@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tailorbird.cli import render
 from tailorbird.domain.cache import LIMIT_BYTES, Cache, Entry, Freed, cache_root
+from tailorbird.domain.claims import distrust
 from tailorbird.domain.errors import UsageError
 
 app = App(name="cache", help="What builds share: finished engines, graphs, reference outputs.")
@@ -62,8 +64,8 @@ def gc(*, limit: float = LIMIT_BYTES / _GIB, cache: Place = "", json: Json = Fal
     Args:
         limit: GiB that may remain.
     """
-    if not limit >= 0:
-        raise UsageError("the limit is no size", got=f"{limit:g} GiB", expected="0 or more")
+    if not 0 <= limit * _GIB < math.inf:
+        raise UsageError("the limit is no size", got=f"{limit:g} GiB", expected="0 or more, and finite")
     _tell(_opened(cache).gc(int(limit * _GIB)), json)
 
 
@@ -105,7 +107,11 @@ def size(count: int) -> str:
 
 
 def _opened(cache: str) -> Cache:
-    return Cache(cache_root(cache))
+    root = cache_root(cache)
+    if why := distrust(root):
+        raise UsageError("the cache is not yours alone", got=why, expected="a directory that only you can write to",
+                         hint="give another --cache, or: chmod go-w DIR")  # fmt: skip
+    return Cache(root)
 
 
 def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
 
     as_json = "--json" in words
     try:
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _usage(str(error))
     except TailorbirdError as error:
@@ -39,7 +39,7 @@ def run(words: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _usage(message: str) -> int:

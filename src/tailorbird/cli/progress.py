@@ -128,6 +128,7 @@ _FROM_CACHE = {"normalised": "the normalised graph is", "references": "inputs an
 def _cache_notice(event: Event) -> Iterator[str]:
     kind, reason = event["kind"], _escaped(event["reason"])
     said = {"healed": f"an entry of the cache was damaged ({kind}: {reason}) and is made anew",
+            "dropped": f"an entry of the cache is not this build's ({kind}: {reason}) and is made anew",
             "waiting": f"another build makes the same ({kind}): waiting for it",
             "not kept": f"the cache cannot keep this ({kind}): {reason}"}  # fmt: skip
     yield f"[yellow]{said[event['what']]}[/]"

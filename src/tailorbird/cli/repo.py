@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,7 +170,7 @@ def verify(
     version: int | None = None,
     allow_unsigned: Unsigned = False,
     json: Json = False,
-) -> None:
+) -> int:
     """Check every file of a version, a model or the whole repository, and who signed it.
 
     Args:
@@ -177,16 +178,13 @@ def verify(
         model: one model; all of them without it.
         version: one version of the model.
     """
-    from tailorbird.domain.errors import BundleError
-
     checks = _open(repository, allow_unsigned).verify(model, version)
     if json:
         render.write_json(checks)
     else:
         render.out.print(render.checks_table(checks))
     broken = [check for check in checks if not check.ok]
-    if broken:
-        raise BundleError(f"{len(broken)} of {len(checks)} versions are not what their manifests say")
+    return _broken(len(broken), len(checks)) if broken else 0
 
 
 @app.command
@@ -264,6 +262,16 @@ def _open(place: str, allow_unsigned: bool = False) -> Repository:
     from tailorbird.repository.opening import open_repository
 
     return open_repository(place, allow_unsigned=allow_unsigned)
+
+
+def _broken(count: int, of: int) -> int:
+    """Said on stderr alone, so that stdout holds one JSON document; returns the exit code."""
+    from tailorbird.domain.errors import BundleError
+
+    error = BundleError(f"{count} of {of} versions are not what their manifests say, or not signed by a trusted key",
+                        hint="restore each from its source, or retire it: tailorbird repo retire")  # fmt: skip
+    print(f"error: {error.message}", file=sys.stderr)
+    return error.exit_code
 
 
 def _told(entry: Entry, json: bool) -> None:

@@ -8,14 +8,17 @@
 
 An entry is written aside and renamed. Nothing is synced: what a power cut damages is found by its digests at the next
 use and made anew. All locks are ``flock``, freed by the system when their owner dies, however it dies; whoever
-uses an entry holds a shared lock on its directory, and only what nobody holds is removed.
+uses an entry holds a shared lock on its directory, and only what nobody holds is removed. What is not named as these
+are is not the cache's, and never touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,10 +30,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tailorbird.domain.claims import (
-    UNFINISHED,
+    check_root,
     discard,
     is_free,
     is_still,
+    is_unfinished,
     make_folder,
     opened,
     removed,
@@ -45,6 +49,10 @@ from tailorbird.domain.files import reason
 LIMIT_BYTES = 20 << 30
 IN_USE_SECONDS = 3600.0
 _LOCK = ".lock-"
+_KIND = re.compile("[a-z][a-z0-9_-]*")
+_NAME = re.compile("[0-9a-f]{64}")
+_DAMAGE = frozenset({errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENOTDIR})
+"""Errors that tell of an entry; others (no handles left, a disk that is away) tell of the process or the machine."""
 _READ_ONLY = 0o444
 
 Notice = Callable[[str, str, str], None]
@@ -97,7 +105,8 @@ class Cache(Closing):
     def get(self, kind: str, key: Any) -> Path | None:
         """The entry's directory, held and counted as used now; None when there is none, or none that is whole.
 
-        A damaged entry (altered, cut short, a file missing or too many) is removed and told of as healed.
+        A damaged entry (altered, cut short, a file missing or too many) is removed and told of as healed. One that
+        cannot be read just now stays.
         """
         place = self._place(kind, key)
         if not self._hold(place):
@@ -106,8 +115,9 @@ class Cache(Closing):
             check(place, kind)
         except (ValueError, OSError) as error:
             self._let_go(place)
-            discard(place)
-            self._notice("healed", kind, _words(error))
+            if not isinstance(error, OSError) or error.errno in _DAMAGE:
+                discard(place)
+                self._notice("healed", kind, _words(error))
             return None
         with contextlib.suppress(OSError):  # a cache that may not be written can still be read
             os.utime(place)
@@ -135,11 +145,11 @@ class Cache(Closing):
         with self._turn(kind, place, needed=aside is None):
             return self.get(kind, key) or self._made(Record(kind, key, about, {}, "", 0.0, 0), place, fill, aside)
 
-    def forget(self, kind: str, key: Any) -> None:
-        """Remove an entry, so that it is made anew."""
+    def forget(self, kind: str, key: Any) -> bool:
+        """Remove an entry, so that it is made anew, and say whether it is gone: what others hold is left to them."""
         place = self._place(kind, key)
         self._let_go(place)
-        discard(place)
+        return removed(place) or not os.path.lexists(place)
 
     def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
         """Every readable entry, of one kind or of all, the one used last first."""
@@ -206,6 +216,7 @@ class Cache(Closing):
             shutil.rmtree(filled, ignore_errors=True)
             raise
         try:
+            check_root(self._root)
             with unfinished(place.parent) as (private, handle):
                 whole = _described(record, filled, start)
                 _bring(whole.files, filled, private)
@@ -221,8 +232,8 @@ class Cache(Closing):
         (private / RECORD).write_bytes(encode_record(record))
         for name in (*record.files, RECORD):
             (private / name).chmod(_READ_ONLY)
-        if os.path.lexists(place):  # damaged, or without locks another process was first
-            discard(place)
+        if os.path.lexists(place) and not removed(place):  # unreadable, or without locks another process was first
+            raise FileExistsError(errno.EEXIST, "a process uses the entry that is there")
         private.rename(place)
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH)
@@ -271,6 +282,7 @@ class Cache(Closing):
         if place.parent.is_symlink():
             return False
         try:
+            check_root(self._root)
             handle = opened(place)
         except OSError:
             return False
@@ -290,24 +302,27 @@ class Cache(Closing):
 
     def _kinds(self, kind: str | None = None) -> Iterator[Path]:
         with contextlib.suppress(OSError):
+            check_root(self._root)
             for folder in sorted(self._root.iterdir()):
-                if kind in (None, folder.name) and folder.is_dir() and not folder.is_symlink():
+                ours = _KIND.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()
+                if ours and kind in (None, folder.name):
                     yield folder
 
     def _entries(self, kind: str | None = None) -> Iterator[Entry]:
         for folder in self._kinds(kind):
             for place in folder.iterdir():
-                if not place.name.startswith(".") and not place.is_symlink():
+                if _NAME.fullmatch(place.name) and not place.is_symlink():
                     with contextlib.suppress(OSError):  # another process removed it meanwhile
                         yield Entry(_record(place), place, place.lstat().st_mtime)
 
     def _sweep(self) -> None:
         """Remove what killed processes left: nobody holds its lock."""
         for folder in self._kinds():
-            for path in folder.glob(f"{UNFINISHED}*"):
-                removed(path)
-            for path in folder.glob(f"{_LOCK}*"):
-                unlink_free(path)
+            for path in folder.iterdir():
+                if is_unfinished(path):
+                    removed(path)
+                elif path.name.startswith(_LOCK) and _NAME.fullmatch(path.name.removeprefix(_LOCK)):
+                    unlink_free(path)
 
 
 def _record(place: Path) -> Record:

@@ -7,10 +7,13 @@ and removing are exclusive; using is shared.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,10 +22,41 @@ from pathlib import Path
 UNFINISHED = ".unfinished-"
 """How directories are named that are being written or removed."""
 
+_OURS = re.compile(re.escape(UNFINISHED) + "([a-z0-9_]{8}|[0-9a-f]{16})")
+"""What follows is ``mkdtemp``'s where one is written, and ours where one is removed."""
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a path is named as this module names what is being written or removed."""
+    return _OURS.fullmatch(path.name) is not None
+
+
+def distrust(root: Path) -> str:
+    """Why a cache's root is no place to read engines from, which run as code; empty when it is, or is not there."""
+    try:
+        found = root.stat()
+    except OSError:
+        return ""
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"{root} belongs to another user"
+    return f"others may write to {root}" if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
+
+
+def check_root(root: Path) -> None:
+    """Raise :class:`OSError` where :func:`distrust` has a reason."""
+    if why := distrust(root):
+        raise PermissionError(errno.EPERM, why)
+
 
 def make_folder(root: Path, folder: Path) -> None:
-    """A folder below the cache's root, both readable by their owner alone; raises :class:`OSError`, for links too."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A folder below the cache's root and what that is in, its owner's alone where they are new.
+
+    Raises:
+        OSError: it cannot be made, is a link, or the root is not trusted.
+    """
+    root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)
+    check_root(root)
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink():
         raise OSError(f"{folder} is a link")
@@ -78,7 +112,10 @@ def is_free(handle: int) -> bool:
 
 
 def discard(place: Path) -> None:
-    """Take an entry out of the way at once, and remove it as soon as nobody holds it."""
+    """Take a damaged entry out of the way at once, and remove it as soon as nobody holds it.
+
+    Whoever reads it by its path finds no file any more, which is better than a wrong one.
+    """
     gone = place.with_name(UNFINISHED + secrets.token_hex(8))
     with contextlib.suppress(OSError):
         place.rename(gone)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
+
+ANSWER_SECONDS = 30.0
 
 
 class Answer:
@@ -86,13 +88,17 @@ class Pool:
         url: ``http://host:port``.
         most: connections open at once; whoever needs another waits.
         headers: sent with every request, as authorisation.
+        seconds: for one answer, from when its request is sent.
     """
 
-    def __init__(self, url: str, most: int, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, url: str, most: int, headers: Mapping[str, str] | None = None, seconds: float = ANSWER_SECONDS
+    ) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
         if parts.scheme != "http" or not parts.hostname:
             raise UsageError("not a server's address", got=url, expected="http://host:port")
-        self._host, self._port = parts.hostname, parts.port or 8000
+        self._host, self._port = parts.hostname, _port(parts, url)
+        self._limit = seconds
         self._head = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._idle: list[Connection] = []
         self._room = asyncio.Semaphore(most)
@@ -111,17 +117,25 @@ class Pool:
         Raises:
             TailorbirdError: the server cannot be reached.
             ConnectionError: it hung up before it answered.
+            TimeoutError: it did not answer in time.
         """
         async with self._room:
-            connection = await self._connection()
             try:
-                return await connection.ask(request)
-            except asyncio.CancelledError:
-                connection.close()
-                raise
-            finally:
-                if connection.usable:
-                    self._idle.append(connection)
+                async with asyncio.timeout(self._limit):
+                    return await self._answer(request)
+            except TimeoutError:
+                raise TimeoutError(f"no answer within {self._limit:g} s") from None
+
+    async def _answer(self, request: bytes) -> Answer:
+        connection = await self._connection()
+        try:
+            return await connection.ask(request)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+        finally:
+            if connection.usable:
+                self._idle.append(connection)
 
     def close(self) -> None:
         """Hang up all connections."""
@@ -138,3 +152,11 @@ class Pool:
             raise TailorbirdError(f"cannot reach {self._host}:{self._port}", got=error,
                                   hint="start one: tailorbird serve") from error  # fmt: skip
         return made
+
+
+def _port(parts: SplitResult, url: str) -> int:
+    try:
+        return parts.port or 8000
+    except ValueError:
+        raise UsageError("not a server's address", got=url, expected="http://host:port",
+                         hint="ports are 1 to 65535") from None  # fmt: skip

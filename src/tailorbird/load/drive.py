@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.load.arrivals import Arrival
-from tailorbird.load.connection import Answer, Pool
+from tailorbird.load.connection import ANSWER_SECONDS, Answer, Pool
 from tailorbird.load.tally import Tally
 
 REFUSALS = (429, 503)
 
 
 async def open_loop(
-    pool: Pool, requests: Mapping[int, Sequence[bytes]], arrivals: Sequence[Arrival], tally: Tally
+    pool: Pool,
+    requests: Mapping[int, Sequence[bytes]],
+    arrivals: Sequence[Arrival],
+    tally: Tally,
+    drain: float = ANSWER_SECONDS,
 ) -> None:
     """Send each request at its time, whether or not those before it were answered; ends with the last answer.
 
@@ -25,6 +29,7 @@ async def open_loop(
         requests: whole requests by number of rows, sent in rotation.
         arrivals: in order of time.
         tally: receives what becomes of each.
+        drain: seconds after the last request for answers that are still out; what is out then has failed.
     """
     loop = asyncio.get_running_loop()
     turns = {rows: itertools.cycle(made) for rows, made in requests.items()}
@@ -37,7 +42,18 @@ async def open_loop(
         task = asyncio.ensure_future(_one(pool, next(turns[arrival.rows]), arrival.rows, meant, tally))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
+    await _drained(tasks, drain, tally)
+
+
+async def _drained(tasks: set[asyncio.Task[None]], seconds: float, tally: Tally) -> None:
+    if not tasks:
+        return
+    done, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+        tally.failed(f"no answer within {seconds:g} s after the last request")
+    await asyncio.gather(*late, return_exceptions=True)
+    await asyncio.gather(*done)
 
 
 async def closed_loop(
@@ -60,7 +76,7 @@ async def _one(pool: Pool, request: bytes, rows: int, meant: float, tally: Tally
     tally.sent(max(0.0, loop.time() - meant))
     try:
         answer = await pool.ask(request)
-    except (ConnectionError, TailorbirdError) as error:
+    except (ConnectionError, TimeoutError, TailorbirdError) as error:
         tally.failed(str(error).splitlines()[0])
         return
     _count(answer, rows, loop.time() - meant, tally)

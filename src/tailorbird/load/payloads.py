@@ -43,7 +43,7 @@ def synthetic(
         seed: equal seeds give equal inputs.
 
     Raises:
-        UsageError: a dynamic dim that nothing was said about.
+        UsageError: a dynamic dim that nothing was said about, or a type that is not known.
     """
     random = np.random.default_rng(seed)
     shapes = {one.name: _shape(one, rows, dims) for one in inputs}
@@ -83,7 +83,7 @@ def _shape(one: ModelInput, rows: int, dims: Mapping[str, tuple[int, ...]]) -> t
 
 
 def _values(one: ModelInput, shape: tuple[int, ...], random: np.random.Generator) -> Array:
-    dtype = DType(one.datatype)
+    dtype = _dtype(one)
     if dtype is DType.BYTES:
         return np.full(shape, b"tailorbird", object)
     if dtype is DType.BOOL:
@@ -94,6 +94,14 @@ def _values(one: ModelInput, shape: tuple[int, ...], random: np.random.Generator
     kind = np.dtype(dtype.numpy)
     made = random.integers(0, 100, shape) if kind.kind in "iu" else random.standard_normal(shape)
     return np.asarray(made).astype(kind)
+
+
+def _dtype(one: ModelInput) -> DType:
+    try:
+        return DType(one.datatype)
+    except ValueError:
+        raise UsageError(f"input '{one.name}' is of a type that is not known here", got=one.datatype,
+                         expected=", ".join(DType), hint="send your own: --inputs FILE.npz") from None  # fmt: skip
 
 
 def _blob(array: Array) -> bytes:

@@ -12,16 +12,18 @@ from urllib.parse import quote
 import msgspec
 
 from tailorbird.domain.errors import TailorbirdError, UsageError, nearest
+from tailorbird.domain.files import reason
 from tailorbird.domain.signature import Tensors
 from tailorbird.load import payloads
 from tailorbird.load.arrivals import Arrival, poisson, recorded
-from tailorbird.load.connection import Pool
+from tailorbird.load.connection import ANSWER_SECONDS, Answer, Pool
 from tailorbird.load.drive import closed_loop, open_loop, timed
 from tailorbird.load.tally import Summary, Tally
 
 MOST_CONNECTIONS = 1024
 OFFLINE_WORKERS = 64
 WARM_SECONDS = 0.5
+_OTHER_SERVER = "see that the address is an inference server's: --url http://host:port"
 
 
 class Scenario(StrEnum):
@@ -69,6 +71,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Tensors as JSON instead of binary."""
     seed: int = 0
     headers: dict[str, str] = {}
+    timeout: float = ANSWER_SECONDS
+    """Seconds for one answer, and for those still out when the last request was sent."""
 
 
 class _Metadata(msgspec.Struct):
@@ -87,16 +91,32 @@ def run(load: Load, data: Sequence[Tensors] = (), histogram: Path | None = None)
         UsageError: the run makes no sense, or the model's shapes are not known.
         TailorbirdError: the server cannot be reached, or does not know the model.
     """
+    _check(load, histogram)
     tally = Tally(load.scenario, load.slo_ms)
     seconds = asyncio.run(_run(load, data, tally))
     if histogram is not None:
-        histogram.write_bytes(tally.encoded())
+        _write(histogram, tally.encoded())
     return tally.summary(seconds)
+
+
+def _check(load: Load, histogram: Path | None) -> None:
+    """What would fail after the run is refused before it."""
+    if not load.timeout > 0:
+        raise UsageError("a request needs time for its answer", got=f"{load.timeout:g} s", expected="above 0")
+    if histogram is not None and (histogram.is_dir() or not histogram.absolute().parent.is_dir()):
+        raise UsageError("the histogram cannot be written", got=histogram, expected="a file in an existing folder")
+
+
+def _write(histogram: Path, content: bytes) -> None:
+    try:
+        histogram.write_bytes(content)
+    except OSError as error:
+        raise TailorbirdError(f"cannot write the histogram {histogram}", got=reason(error)) from error
 
 
 async def _run(load: Load, data: Sequence[Tensors], tally: Tally) -> float:
     arrivals = _arrivals(load)
-    pool = Pool(load.url, MOST_CONNECTIONS, load.headers)
+    pool = Pool(load.url, MOST_CONNECTIONS, load.headers, load.timeout)
     try:
         inputs = await _inputs(pool, load.model)
         requests = {rows: _requests(pool, load, inputs, rows, data) for rows in _rows(load, arrivals)}
@@ -105,7 +125,7 @@ async def _run(load: Load, data: Sequence[Tensors], tally: Tally) -> float:
         if arrivals is None:
             await closed_loop(pool, requests[load.rows], load.rows, _workers(load), load.seconds, tally)
         else:
-            await open_loop(pool, requests, arrivals, tally)
+            await open_loop(pool, requests, arrivals, tally, load.timeout)
         return timed(start)
     finally:
         pool.close()
@@ -131,11 +151,23 @@ def _workers(load: Load) -> int:
 
 
 async def _inputs(pool: Pool, model: str) -> tuple[payloads.ModelInput, ...]:
-    answer = await pool.ask(pool.request("GET", f"/v2/models/{quote(model, safe='')}"))
+    answer = await _metadata(pool, model)
     if answer.status != 200:
         raise TailorbirdError(f"the server has no model '{model}' to bench", got=f"status {answer.status}",
                               hint=answer.body[:200].decode("utf-8", "replace"))  # fmt: skip
-    return msgspec.json.decode(answer.body, type=_Metadata).inputs
+    try:
+        return msgspec.json.decode(answer.body, type=_Metadata).inputs
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TailorbirdError(f"the metadata of '{model}' cannot be read", got=error,
+                              expected="Open Inference Protocol JSON", hint=_OTHER_SERVER) from error  # fmt: skip
+
+
+async def _metadata(pool: Pool, model: str) -> Answer:
+    try:
+        return await pool.ask(pool.request("GET", f"/v2/models/{quote(model, safe='')}"))
+    except (ConnectionError, TimeoutError) as error:
+        raise TailorbirdError(f"the server does not say what '{model}' takes", got=error,
+                              expected="its metadata", hint=_OTHER_SERVER) from error  # fmt: skip
 
 
 def _requests(

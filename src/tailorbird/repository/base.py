@@ -7,17 +7,18 @@ a store (a folder: ``store.py``; object storage: ``remote.py``) writes the hooks
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from tailorbird.domain.digest import digest_bytes
-from tailorbird.domain.errors import BundleError, ModelNotFound, RepositoryError, VersionNotFound
+from tailorbird.domain.errors import BundleError, ModelNotFound, RepositoryError, TailorbirdError, VersionNotFound
+from tailorbird.domain.files import reason
 from tailorbird.domain.manifest import Manifest, decode_manifest
 from tailorbird.repository import layout, rules
-from tailorbird.repository.channels import Entry, Live, Standing, What
+from tailorbird.repository.channels import Entry, Live, Standing
 from tailorbird.repository.gc import UNFINISHED, Garbage
 from tailorbird.repository.hooks import Hooks
 from tailorbird.repository.incoming import copied, settled
@@ -27,6 +28,7 @@ from tailorbird.repository.rules import Keep
 from tailorbird.repository.served import in_service, latest_of
 from tailorbird.repository.signing.trust import verified
 
+_BEHIND_HINT = "do not repeat it; make room, or let the place be written: the next change mends config.pbtxt"
 _PUBLISH_HINT = "nothing half-published is left; see that the repository's disk has room and can be written"
 
 
@@ -280,8 +282,12 @@ class Repository(Hooks):
             return tuple(entry for entry in self._log.entries() if model in (None, entry.model))
 
     def live_at(self, when: datetime, model: str | None = None) -> tuple[Live, ...]:
-        """What every channel pointed at, at a moment; an entry of that very moment counts."""
-        return Standing(entry for entry in self.log() if entry.time <= when).channels(model)
+        """What every channel pointed at, at a moment; an entry of that very moment counts.
+
+        From now on it is what is live, though a clock that once ran ahead dated the entries later.
+        """
+        now = when >= datetime.now(UTC)
+        return Standing(entry for entry in self.log() if now or entry.time <= when).channels(model)
 
     # --- shared steps ---
 
@@ -316,8 +322,8 @@ class Repository(Hooks):
 
     def _checked(self, model: str, version: int) -> VersionCheck:
         try:
-            with self._border(f"read version {version} of model '{model}'"):
-                verified(self._fetched(model, version), allow_unsigned=self._allow_unsigned)
+            with self._border(f"read version {version} of model '{model}'"), self._original(model, version) as folder:
+                verified(folder, allow_unsigned=self._allow_unsigned)
         except BundleError as error:
             return VersionCheck(model, version, error.message)
         return VersionCheck(model, version)
@@ -332,10 +338,27 @@ class Repository(Hooks):
         before = len(self._log.entries())
         try:
             yield
-        finally:
-            touched = self._log.entries()[max(0, before - 1) :]
-            for model in sorted({entry.model for entry in touched}):
-                self._describe(model)
+        except BaseException:
+            with suppress(TailorbirdError, OSError):  # the first error is the one to tell
+                self._described_since(before)
+            raise
+        with self._afterwards():
+            self._described_since(before)
+
+    @contextmanager
+    def _afterwards(self) -> Iterator[None]:
+        """Around what follows a change that stands already: no error may read as if it did not."""
+        try:
+            yield
+        except (TailorbirdError, OSError) as error:
+            got = reason(error) if isinstance(error, OSError) else error.what
+            raise RepositoryError("the change is made, but config.pbtxt could not be written after it", got=got,
+                                  expected="what the repository's log says", hint=_BEHIND_HINT) from error  # fmt: skip
+
+    def _described_since(self, before: int) -> None:
+        touched = self._log.entries()[max(0, before - 1) :]
+        for model in sorted({entry.model for entry in touched}):
+            self._describe(model)
 
     def _retired_garbage(self, keep: Keep) -> Iterator[Garbage]:
         found = self._versions()  # before the log, which then has the tombstone of whatever vanished meanwhile
@@ -354,11 +377,7 @@ class Repository(Hooks):
         digest = "" if garbage.kind in UNFINISHED else digest_bytes(self._manifest_bytes(model, version))
 
         def decide(standing: Standing) -> Draft | Entry | None:
-            if (model, version) in standing.collected:
-                return standing.collected[model, version]
-            if garbage.kind not in UNFINISHED and not rules.due(standing, model, self._versions()[model], keep):
-                return None
-            return Draft(what=What.COLLECT, model=model, version=version, reason=garbage.kind, manifest=digest)
+            return rules.collecting(standing, garbage, self._versions().get(model, ()), keep, digest)
 
         if self._log.append(decide) is None:
             return False

@@ -30,7 +30,7 @@ Json = dict[str, Any]
 def bill_of_materials(version: Verified) -> bytes:
     """The bill of a verified version, as indented JSON."""
     manifest = version.manifest
-    digest = digest_bytes(encode_manifest(manifest))
+    digest = version.digest or digest_bytes(encode_manifest(manifest))
     bill = {
         "$schema": f"http://cyclonedx.org/schema/bom-{SPEC_VERSION}.schema.json",
         "bomFormat": "CycloneDX",

@@ -128,6 +128,8 @@ class Standing:
         """By model and version: the entry that retired it."""
         self.collected: dict[tuple[str, int], Entry] = {}
         """Tombstones: versions that were removed. Their numbers are never used again."""
+        self.mentioned: dict[str, set[int]] = {}
+        """By model: every number that an entry names, so that none is used again even where its version vanished."""
         self._stacks: dict[tuple[str, str], list[Entry]] = {}
         self._left: dict[tuple[str, int], datetime] = {}
         for entry in entries:
@@ -158,9 +160,10 @@ class Standing:
         return self._left.get((model, version))
 
     def before(self, model: str, channel: str) -> int | None:
-        """The version that was live before, among those that can still be served."""
+        """Another version that was live before, the last of those that can still be served."""
+        live = self.live(model, channel)
         versions = (entry.version for entry in reversed(self._stacks.get((model, channel), [])[:-1]))
-        return next((version for version in versions if self.serves(model, version)), None)
+        return next((version for version in versions if version != live and self.serves(model, version)), None)
 
     def serves(self, model: str, version: int) -> bool:
         """Whether a version is neither retired nor collected."""
@@ -168,6 +171,7 @@ class Standing:
 
     def _take(self, entry: Entry) -> None:
         self.last = entry
+        self.mentioned.setdefault(entry.model, set()).add(entry.version)
         version, channel = (entry.model, entry.version), (entry.model, entry.channel)
         match entry.what:
             case What.PROMOTE:

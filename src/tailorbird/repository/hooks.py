@@ -30,6 +30,10 @@ class Hooks(ABC):
         """A local folder that holds a version."""
 
     @abstractmethod
+    def _original(self, model: str, version: int) -> AbstractContextManager[Path]:
+        """A local folder with what the store itself holds of a version now, unchecked, and from no cache."""
+
+    @abstractmethod
     def _manifest_bytes(self, model: str, version: int) -> bytes:
         """The bytes of a version's manifest."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 import weakref
 from contextlib import ExitStack
@@ -25,6 +27,7 @@ from tailorbird.repository.signing.trust import Verified, verified
 
 _WIDENING = ("x86_64", "avx2", "avx512", "amx")
 """Each of these instruction sets contains those before it."""
+_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class LoadedEngine(Closing):
@@ -92,6 +95,8 @@ def load_version(version_dir: Path, *, allow_unsigned: bool = False) -> LoadedEn
 
 def _loaded(version_dir: Path, resources: ExitStack, allow_unsigned: bool) -> LoadedEngine:
     found = verified(version_dir, allow_unsigned=allow_unsigned)
+    if (own := _unchanging(version_dir, resources)) != version_dir:
+        version_dir, found = own, verified(own, allow_unsigned=allow_unsigned)
     manifest, candidate = found.manifest, found.manifest.candidate
     try:
         backend = registry.backend(candidate.target.runtime)
@@ -141,6 +146,50 @@ def _unpacked(bundle_file: Path, resources: ExitStack) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tailorbird-"))
     resources.callback(shutil.rmtree, folder, ignore_errors=True)
     return bundlefile.unpack(bundle_file, folder)
+
+
+def _unchanging(version_dir: Path, resources: ExitStack) -> Path:
+    """The version where nobody can swap its files between their verification and the runtime that reads them.
+
+    Returns:
+        The folder itself, without links on the way to it; or a private copy where others can change it.
+    """
+    try:
+        place = version_dir.resolve()
+        if _exposed(place):
+            return _private_copy(place, resources)
+        return version_dir if version_dir.absolute() == place else place
+    except OSError as error:
+        hint = "where others can change it, it is copied first: see that the temporary folder has room"
+        raise BundleError(f"cannot copy {version_dir}", got=reason(error), hint=hint) from error
+
+
+def _exposed(place: Path) -> bool:
+    """Whether others than this user and root can change a version: its files, or a folder up to the repository's."""
+    inside = (Path(root, name) for root, folders, names in os.walk(place) for name in (*folders, *names))
+    return any(map(_is_others, (place, *inside))) or any(map(_lets_others_rename, (place.parent, place.parent.parent)))
+
+
+def _is_others(path: Path) -> bool:
+    state = path.lstat()
+    return bool(state.st_mode & _WRITE) or state.st_uid not in (0, os.getuid())
+
+
+def _lets_others_rename(folder: Path) -> bool:
+    """A sticky folder, as ``/tmp``, lets nobody rename what is another's."""
+    state = folder.lstat()
+    is_sticky = bool(state.st_mode & stat.S_ISVTX)
+    return state.st_uid not in (0, os.getuid()) or (bool(state.st_mode & _WRITE) and not is_sticky)
+
+
+def _private_copy(version_dir: Path, resources: ExitStack) -> Path:
+    """A copy that only this user can change; links stay links, which no verified version holds."""
+    copy = Path(tempfile.mkdtemp(prefix="tailorbird-"), "version")
+    resources.callback(shutil.rmtree, copy.parent, ignore_errors=True)
+    shutil.copytree(version_dir, copy, symlinks=True, copy_function=shutil.copyfile)
+    for folder, _, _ in os.walk(copy):
+        Path(folder).chmod(0o700)  # a read-only one could not be removed
+    return copy
 
 
 def _latest(folder: Path) -> Path:

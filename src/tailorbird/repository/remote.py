@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ import msgspec
 
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.cache import Cache, cache_root
-from tailorbird.domain.digest import digest_bytes
-from tailorbird.domain.errors import BundleError, RepositoryError
+from tailorbird.domain.digest import digest_bytes, digest_file
+from tailorbird.domain.errors import BundleError, RepositoryError, TailorbirdError
 from tailorbird.domain.files import reason
 from tailorbird.domain.manifest import decode_manifest
 from tailorbird.repository import layout
@@ -37,6 +37,7 @@ from tailorbird.repository.served import described, latest_of
 _KIND = "versions"
 _FOLDER = "version"
 _ROUNDS = 8
+_RESTORE = "restore it from its source, or publish it again"
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -69,11 +70,35 @@ class RemoteRepository(Repository):
     def _fetched(self, model: str, version: int) -> Path:
         manifest = self._manifest_bytes(model, version)
         key = _key(manifest, self._signature(model, version))
-        fill = partial(self._download, model, version, manifest)
+
+        def fill(folder: Path) -> None:
+            self._download(model, version, manifest, folder)
+            self._check_download(model, version, manifest, folder)
+
         return self._cache.make(_KIND, key, fill, about=model) / _FOLDER
 
+    @contextmanager
+    def _original(self, model: str, version: int) -> Iterator[Path]:
+        manifest = self._manifest_bytes(model, version)
+        stored = {found.key for found in self._bucket.list(f"{model}/{version}/")}
+        for name in sorted(decode_manifest(manifest).files):
+            if f"{model}/{version}/{name}" not in stored:
+                what = f"{self.location(model, version)} lacks a file that its manifest names"
+                raise BundleError(what, got="no such object", expected=ascii(name), hint=_RESTORE)
+        with self._staging() as folder:
+            self._download(model, version, manifest, folder)
+            yield folder / _FOLDER
+
+    def _check_download(self, model: str, version: int, manifest: bytes, folder: Path) -> None:
+        """Refuse a copy that differs from its manifest, so that the cache never keeps one."""
+        for name, expected in sorted(decode_manifest(manifest).files.items()):
+            got = digest_file(folder / _FOLDER / name)
+            if got != expected:
+                what = f"'{name}' of {self.location(model, version)} was altered"
+                raise BundleError(what, got=got, expected=expected, hint=_RESTORE)
+
     def _download(self, model: str, version: int, manifest: bytes, folder: Path) -> None:
-        """Every file that the manifest names, into ``folder``. What they hold is for the reader to verify."""
+        """Every file that the manifest names, into ``folder``. What they hold is for the caller to check."""
         names = decode_manifest(manifest).files
         if len(names) > bundlefile.MAX_ENTRIES or not all(map(bundle.is_plain_path, names)):
             what = f"the manifest of {self.location(model, version)} is refused"
@@ -114,13 +139,14 @@ class RemoteRepository(Repository):
             return same
         number = self._claimed(model)
         self._uploaded(version_dir, model, number)
-        self._describe(model)
-        self._objects.remove(_claim(model, number))
+        with self._afterwards():  # while the claim stands, the next change does the same
+            self._describe(model)
+            self._objects.remove(_claim(model, number))
         self._keep(version_dir, model)
         return number
 
     def _keep(self, version_dir: Path, model: str) -> None:
-        """What was just published is read from this machine's cache, too."""
+        """What was just published is read from this machine's cache, too, where that can be written."""
         manifest = (version_dir / bundle.MANIFEST).read_bytes()
         signature = version_dir / bundle.SIGNATURE
         key = _key(manifest, signature.read_bytes() if signature.is_file() else None)
@@ -128,7 +154,8 @@ class RemoteRepository(Repository):
         def fill(folder: Path) -> None:
             shutil.copytree(version_dir, folder / _FOLDER)
 
-        self._cache.make(_KIND, key, fill, about=model)
+        with suppress(TailorbirdError, OSError):  # the version is published, whatever becomes of our copy
+            self._cache.make(_KIND, key, fill, about=model)
 
     def _same(self, version_dir: Path, model: str, versions: tuple[int, ...]) -> int | None:
         latest = latest_of(self._log.standing(), model, versions)
@@ -152,11 +179,10 @@ class RemoteRepository(Repository):
             number += 1
 
     def _next(self, model: str, but: int = 0) -> int:
-        """The first number that nobody has; what is there is read before the log, where tombstones are."""
+        """The first number that nobody has; what is there is read before the log, which names what was."""
         here = {found[1] for stored in self._bucket.list(f"{model}/") if (found := layout.version_of_key(stored.key))}
         claims = {number for name, number in self._claims() if name == model and number != but}
-        gone = {number for name, number in self._log.standing().collected if name == model}
-        taken = here | claims | gone
+        taken = here | claims | self._log.standing().mentioned.get(model, set())
         if but:
             return but + 1 if but in taken else but
         return max(taken, default=0) + 1

@@ -12,6 +12,7 @@ import msgspec
 
 from tailorbird.domain.errors import RepositoryError
 from tailorbird.repository.channels import Entry, Standing, What
+from tailorbird.repository.gc import UNFINISHED, Garbage
 from tailorbird.repository.log import Draft
 
 
@@ -40,7 +41,7 @@ def rolling_back(standing: Standing, model: str, channel: str, reason: str) -> D
     version = standing.before(model, channel)
     if version is None:
         live = standing.live(model, channel)
-        got = f"version {live}, the first that was live there" if live else "a channel that never pointed at a version"
+        got = f"version {live}, and no other before it" if live else "a channel that never pointed at a version"
         raise RepositoryError(f"channel '{channel}' of model '{model}' has nothing to go back to", got=got,
                               hint="promote a version there: tailorbird repo promote")  # fmt: skip
     return Draft(what=What.ROLLBACK, model=model, version=version, channel=channel, reason=reason)
@@ -71,6 +72,20 @@ def due(standing: Standing, model: str, versions: Iterable[int], keep: Keep) -> 
     retired = sorted(number for number in versions if (model, number) in standing.retired)
     kept = set(retired[len(retired) - keep.newest :]) if keep.newest else set()
     return tuple(number for number in retired if number not in kept and _rested(standing, model, number, edge))
+
+
+def collecting(
+    standing: Standing, garbage: Garbage, versions: Iterable[int], keep: Keep, digest: str
+) -> Draft | Entry | None:
+    """Remove this very version; its tombstone where it has one, None where it is needed by now."""
+    model, version = garbage.model, garbage.version
+    if (model, version) in standing.collected:
+        return standing.collected[model, version]
+    if garbage.kind not in UNFINISHED and version not in due(standing, model, versions, keep):
+        return None
+    if standing.names_at(model, version):  # whatever kind of garbage it is taken for
+        return None
+    return Draft(what=What.COLLECT, model=model, version=version, reason=garbage.kind, manifest=digest)
 
 
 def _rested(standing: Standing, model: str, version: int, edge: datetime) -> bool:

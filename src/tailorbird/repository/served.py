@@ -25,11 +25,12 @@ def in_service(standing: Standing, model: str, versions: Sequence[int], channel:
         channel: a channel's name, or empty.
 
     Returns:
-        None where the channel points at nothing of the model, or every version is retired.
+        None where the channel points at nothing of the model that is there, or every version is retired.
     """
-    if channel:
-        return standing.live(model, channel)
-    return standing.live(model, PRODUCTION) or latest_of(standing, model, versions)
+    live = standing.live(model, channel or PRODUCTION)
+    if live in versions:
+        return live
+    return None if channel else latest_of(standing, model, versions)
 
 
 def described(

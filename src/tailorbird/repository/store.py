@@ -45,6 +45,9 @@ class LocalRepository(Repository):
     def _fetched(self, model: str, version: int) -> Path:
         return layout.version_dir(self.root, model, version)
 
+    def _original(self, model: str, version: int) -> AbstractContextManager[Path]:
+        return contextlib.nullcontext(self._fetched(model, version))
+
     def _manifest_bytes(self, model: str, version: int) -> bytes:
         return bundle.manifest_bytes(self._fetched(model, version))
 
@@ -91,8 +94,8 @@ class LocalRepository(Repository):
         """The first number after all that are there, or ever were."""
         folder = layout.model_dir(self.root, model)
         here = layout.versions_in(folder) if folder.is_dir() else ()
-        gone = (number for name, number in self._log.standing().collected if name == model)
-        return max((*here, *gone), default=0) + 1
+        known = self._log.standing().mentioned.get(model, ())  # also of those that somebody removed by hand
+        return max((*here, *known), default=0) + 1
 
     def _stage_config(self, numbered: Path, model: str, number: int, versions: tuple[int, ...]) -> None:
         """``config.pbtxt`` as it shall be once the version is there, made anew: a stranger's could name libraries."""

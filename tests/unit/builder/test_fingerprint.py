@@ -189,5 +189,22 @@ def test_each_kind_follows_from_its_own_part(changed: dict[str, str], reached: t
     assert tuple(map(int, found)) == reached
 
 
+@pytest.mark.parametrize("part", ["builder/cases/a.py", "builder/gate/a.py", "builder/groundwork.py"])
+def test_what_lays_the_groundwork_is_in_the_key_of_a_normalised_graph(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("builder/cases", "builder/gate", "builder/graph", "builder/sources", "domain"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in {"builder/groundwork.py", "builder/prepare.py", part}:
+        (tmp_path / name).write_text("x = 1\n", "utf-8")
+    monkeypatch.setattr(subject, "__file__", str(tmp_path / "builder" / "fingerprint.py"))
+    code_digest.cache_clear()
+    before = normalised_key({}, ())
+    (tmp_path / part).write_text("x = 2\n", "utf-8")
+    code_digest.cache_clear()
+    assert names(before, normalised_key({}, ())) == ["tailorbird code"]
+    code_digest.cache_clear()
+
+
 def test_passes_left_out_make_another_graph() -> None:
     assert names(normalised_key(whole(), ()), normalised_key(whole(), ("opset",))) == ["left out"]

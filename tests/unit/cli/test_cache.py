@@ -1,12 +1,15 @@
 """What people are told of the cache."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from tailorbird.cli.cache import Asked, explain, size, words
+from tailorbird.cli.cache import Asked, clear, explain, gc, list_entries, size, words
 from tailorbird.cli.progress import Course
+from tailorbird.domain.errors import UsageError
 
 
 def event(kind: str = "engines", hit: bool = False, *changed: tuple[str, str, str]) -> dict[str, Any]:
@@ -69,10 +72,31 @@ def test_progress_says_what_was_found_and_what_changed() -> None:
     assert told(event("engines")) == told(event("sources", True)) == []
 
 
+@pytest.mark.parametrize(("limit", "got"), [(math.inf, "inf"), (1e308, "1e+308"), (math.nan, "nan"), (-1.0, "-1")])
+def test_a_limit_that_is_no_size_is_refused(limit: float, got: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        gc(limit=limit, cache=str(tmp_path))
+    assert str(caught.value) == f"the limit is no size: got {got} GiB, expected 0 or more, and finite"
+
+
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "builds"
+    root.mkdir()
+    root.chmod(0o777)
+    for verb in (list_entries, gc, clear):
+        with pytest.raises(UsageError) as caught:
+            verb(cache=str(tmp_path))
+        assert caught.value.what == "the cache is not yours alone"
+        assert caught.value.got == f"others may write to {root}"
+        assert caught.value.expected == "a directory that only you can write to"
+        assert caught.value.hint == "give another --cache, or: chmod go-w DIR"
+
+
 @pytest.mark.parametrize(
     ("what", "text"),
     [
         ("healed", "an entry of the cache was damaged (engines: 'a' was altered) and is made anew"),
+        ("dropped", "an entry of the cache is not this build's (engines: 'a' was altered) and is made anew"),
         ("waiting", "another build makes the same (engines): waiting for it"),
         ("not kept", "the cache cannot keep this (engines): 'a' was altered"),
     ],

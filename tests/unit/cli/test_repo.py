@@ -122,4 +122,9 @@ def test_show_and_verify(full: Command, tmp_path: Path) -> None:
     engine.chmod(0o644)
     engine.write_bytes(b"x")
     assert "altered" in full("verify", "tiny", code=1)
+    assert [check["version"] for check in full("verify", "--json", code=1) if check["problem"]] == [2]
+    assert full.errors == (  # type: ignore[attr-defined]
+        "error: 1 of 3 versions are not what their manifests say, or not signed by a trusted key\n"
+        "Hint: restore each from its source, or retire it: tailorbird repo retire\n"
+    )
     assert full("verify", "tiny", "--version", "1").split()[-3:] == ["1", "intact", "-"]

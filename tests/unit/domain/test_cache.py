@@ -1,6 +1,7 @@
 """The cache: whole entries, found again, healed when damaged, made by whoever comes first, shrunk when too large."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -247,9 +248,38 @@ def test_a_link_in_the_place_of_a_kind_is_refused(tmp_path: Path) -> None:
 def test_what_is_forgotten_is_made_anew(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     cache.make("kind", 1, write("damaged"))
-    cache.forget("kind", 1)
+    assert cache.forget("kind", 1)
+    assert cache.forget("kind", 1)
     made = cache.make("kind", 1, write("whole"))
     assert (made / "a.txt").read_text("utf-8") == "whole"
+
+
+def test_what_others_use_is_not_forgotten(tmp_path: Path) -> None:
+    with Cache(tmp_path) as user:
+        place = user.make("kind", 1, write("x"))
+        assert not Cache(tmp_path).forget("kind", 1)
+        assert (place / "a.txt").read_text("utf-8") == "x"
+    assert Cache(tmp_path).forget("kind", 1)
+
+
+def test_what_cannot_be_read_just_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without handles left, say, has learnt nothing of the entry."""
+    notices = Notices()
+    (tmp_path / "aside").mkdir()
+
+    def exhausted(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with Cache(tmp_path / "cache") as user, Cache(tmp_path / "cache", notice=notices) as cache:
+        place = user.make("kind", 1, write("x"))
+        with monkeypatch.context() as patch:
+            patch.setattr("tailorbird.domain.cache.check", exhausted)
+            assert cache.get("kind", 1) is None
+            assert notices == []
+            made = cache.make("kind", 1, write("x"), aside=tmp_path / "aside")
+        assert made.parent == tmp_path / "aside"
+        assert notices == [("not kept", "kind", "a process uses the entry that is there")]
+        assert cache.get("kind", 1) == place
 
 
 # --- where it cannot be written ------------------------------------------------------------------
@@ -363,9 +393,10 @@ def test_one_kind_can_be_cleared(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    (tmp_path / "kind" / ".unfinished-dead").mkdir(parents=True)
-    (tmp_path / "kind" / ".unfinished-dead" / "half").touch()
-    (tmp_path / "kind" / ".lock-dead").touch()
+    for dead in (".unfinished-dead_001", ".unfinished-0123456789abcdef"):
+        (tmp_path / "kind" / dead).mkdir(parents=True)
+        (tmp_path / "kind" / dead / "half").touch()
+    (tmp_path / "kind" / f".lock-{'0' * 64}").touch()
 
     def fill(folder: Path) -> None:
         Cache(tmp_path).gc(0)
@@ -374,6 +405,21 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: 
 
     made = Cache(tmp_path).make("kind", 1, fill)
     assert files_in(tmp_path) == {f"kind/{made.name}/a", f"kind/{made.name}/{RECORD}"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["release/v1/data.txt", "kind/0123/data.txt", "kind/.unfinished-notes/a", "kind/.lock-mine", "My Kind/" + "0" * 64
+     + "/a", ".kind/" + "0" * 64 + "/a"],
+)  # fmt: skip
+def test_what_is_not_the_cache_s_is_never_touched(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    aged(path.parent, 100)
+    cache = Cache(tmp_path)
+    assert (cache.entries(), cache.gc(0), cache.clear()) == ((), Freed(0, 0, 0), Freed(0, 0, 0))
+    assert path.exists()
 
 
 def test_damaged_entries_count_and_can_be_cleared(tmp_path: Path) -> None:
@@ -403,6 +449,42 @@ def test_the_directory_is_its_owner_s_alone(tmp_path: Path) -> None:
     place = Cache(tmp_path / "cache").make("kind", 1, write("x"))
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+
+
+def test_new_directories_are_their_owner_s_alone(tmp_path: Path) -> None:
+    Cache(tmp_path / "cache" / "builds").make("kind", 1, write("x"))
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "cache/builds", "cache/builds/kind")}
+    assert modes == {0o700}
+
+
+def to_a_stranger(root: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    os.chown(root, 12345, 12345)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda root: root.chmod(0o770), "others may write to {}"),
+        (lambda root: root.chmod(0o707), "others may write to {}"),
+        (to_a_stranger, "{} belongs to another user"),
+    ],
+)
+def test_a_directory_that_others_can_write_is_not_used(tmp_path: Path, spoil: Callable[[Path], None], why: str) -> None:
+    root, notices = tmp_path / "cache", Notices()
+    with Cache(root) as cache:
+        place = cache.make("kind", 1, write("x"))
+    spoil(root)
+    (tmp_path / "aside").mkdir()
+    cache = Cache(root, notice=notices)
+    assert cache.get("kind", 1) is None
+    assert (cache.entries(), cache.clear()) == ((), Freed(0, 0, 0))
+    assert cache.make("kind", 1, write("y"), aside=tmp_path / "aside").parent == tmp_path / "aside"
+    assert notices == [("not kept", "kind", why.format(root))]
+    with pytest.raises(TailorbirdError, match="the cache cannot be written"):
+        cache.make("kind", 1, write("y"))
+    assert (place / "a.txt").read_text("utf-8") == "x"
 
 
 # --- what changed --------------------------------------------------------------------------------

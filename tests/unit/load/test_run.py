@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tailorbird.cli.bench import bench
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.load.arrivals import steady
 from tailorbird.load.connection import Pool
@@ -139,3 +141,70 @@ class _stalling:  # noqa: N801 - it reads as an adjective: with _stalling(0.4)
                 await asyncio.sleep(self._seconds)
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "drain", "fault"),
+    [(0.1, 30.0, "no answer within 0.1 s"), (30.0, 0.1, "no answer within 0.1 s after the last request")],
+)
+def test_requests_to_a_silent_server_fail_in_time(limit: float, drain: float, fault: str) -> None:
+    async def driven(url: str) -> None:
+        pool = Pool(url, 8, seconds=limit)
+        await open_loop(pool, {1: [pool.request("GET", "/")]}, steady(20, 0.1), tally, drain)
+
+    tally = Tally("test")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and nobody reads
+        asyncio.run(driven(f"127.0.0.1:{silent.getsockname()[1]}"))
+    assert tally.summary(1.0).faults == {fault: 2}
+
+
+def refusal(load: Load, histogram: Path | None = None) -> str:
+    with pytest.raises(TailorbirdError) as caught:
+        run(load, (), histogram)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (None, "the server does not say what 'm' takes: got the server closed the connection, expected its metadata"),
+        (b"<p>", "the metadata of 'm' cannot be read: got JSON is malformed"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP7", "shape": [1]}]}',
+         "input 'x' is of a type that is not known here: got FP7, expected BOOL"),
+    ],
+)  # fmt: skip
+def test_strange_metadata_is_refused_with_a_hint(body: bytes | None, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer_once, args=(server, body))
+        thread.start()
+        said = refusal(Load(url=f"127.0.0.1:{server.getsockname()[1]}", model="m"))
+        thread.join()
+    assert said.startswith(message)
+    assert "\nHint: se" in said
+
+
+def _answer_once(server: socket.socket, body: bytes | None) -> None:
+    with server.accept()[0] as peer:
+        peer.recv(65536)
+        if body is not None:
+            peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def test_what_would_fail_later_is_refused_before_the_run(tmp_path: Path) -> None:
+    gone = tmp_path / "none" / "x"
+    assert refusal(Load(url="h", model="m"), gone) == (
+        f"the histogram cannot be written: got {gone}, expected a file in an existing folder"
+    )
+    assert refusal(Load(url="h", model="m", timeout=0)) == (
+        "a request needs time for its answer: got 0 s, expected above 0"
+    )
+    assert refusal(Load(url="http://h:99999", model="m")) == (
+        "not a server's address: got http://h:99999, expected http://host:port\nHint: ports are 1 to 65535"
+    )
+
+
+def test_a_bench_without_an_answer_fails_naming_the_commonest_fault(server: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 3), np.float32))
+    with pytest.raises(TailorbirdError, match="nothing was answered: got status 400") as caught:
+        bench("tiny", url=server, seconds=0.1, inputs=tmp_path / "x.npz")
+    assert caught.value.exit_code == 1

@@ -10,9 +10,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import tailorbird
+from tailorbird.domain import bundle
+from tailorbird.domain.digest import digest_file
 from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.repository.bom import SPEC_VERSION, bill_of_materials
-from tailorbird.repository.signing.trust import Signer, Verified
+from tailorbird.repository.signing.trust import Signer, Verified, verified
 from tests import bundles
 
 DIGEST = "sha256:" + "ab" * 32
@@ -101,3 +103,12 @@ def test_a_bill_is_written_from_a_bundle_file(tmp_path: Path) -> None:
     written = json.loads(tailorbird.bill_of_materials(engine))
     assert written["metadata"]["component"]["name"] == "tiny"
     assert "file:model.onnx" in {one["bom-ref"] for one in written["components"]}
+
+
+def test_its_digest_is_of_the_manifests_bytes_as_they_are_on_the_disk(tmp_path: Path) -> None:
+    version = bundles.sealed(tmp_path / "version")
+    path = version / bundle.MANIFEST
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"\n")  # as valid, and not what encoding it again gives
+    made = json.loads(bill_of_materials(verified(version, allow_unsigned=True)))
+    assert made["metadata"]["component"]["hashes"][0]["content"] == digest_file(path).removeprefix("sha256:")

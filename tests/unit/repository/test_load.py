@@ -17,6 +17,7 @@ from tailorbird.domain.quantisation import Quantisation
 from tailorbird.domain.target import Target
 from tailorbird.repository import load
 from tailorbird.repository.load import LoadedEngine, load_version, open_bundle
+from tailorbird.repository.signing import trust
 from tailorbird.repository.store import LocalRepository
 from tests import bundles
 
@@ -214,3 +215,50 @@ def test_no_room_to_unpack(engine: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_path_too_long_for_the_system(tmp_path: Path) -> None:
     assert refusal(tmp_path / ("x" * 300)).got == "File name too long"
+
+
+@pytest.mark.parametrize("open_to_others", [".", "model.onnx", "tailorbird", ".."])
+def test_a_version_that_others_can_change_is_copied_first(version: Path, temporary: Path, open_to_others: str) -> None:
+    place = version / open_to_others
+    place.chmod(place.stat().st_mode | 0o022)
+    loaded = load_version(version)
+    (copy,) = temporary.iterdir()
+    assert copy.stat().st_mode & 0o777 == 0o700
+    assert (copy / "version" / "model.onnx").is_file()
+    assert answers(loaded)
+    loaded.close()
+    assert not list(temporary.iterdir())
+
+
+def test_files_swapped_after_the_first_look_are_not_loaded(
+    version: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version.chmod(0o777)
+
+    def swapping(place: Path, **options: bool) -> Any:
+        found = trust.verified(place, **options)
+        if place == version:
+            (version / "model.onnx").unlink()
+            (version / "model.onnx").write_bytes(b"swapped")
+        return found
+
+    monkeypatch.setattr(load, "verified", swapping)
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        load_version(version)
+    assert not list(temporary.iterdir())
+
+
+def test_an_own_version_is_loaded_in_place_also_from_a_shared_sticky_folder(version: Path, temporary: Path) -> None:
+    version.parent.chmod(0o1777)
+    with load_version(version) as loaded:
+        assert not list(temporary.iterdir())
+        assert answers(loaded)
+
+
+def test_a_version_without_room_for_its_copy(version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(version / "none"))
+    assert refusal(version).message == (
+        f"cannot copy {version}: got No such file or directory\n"
+        "Hint: where others can change it, it is copied first: see that the temporary folder has room"
+    )

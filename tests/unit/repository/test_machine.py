@@ -92,7 +92,8 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.contents)
     @rule(channel=CHANNELS)
     def rollback(self, channel: str) -> None:
-        before = [place for place, n in enumerate(self.history[channel][:-1]) if n in self.usable()]
+        before = [place for place, n in enumerate(self.history[channel][:-1])
+                  if n in self.usable() and n != self.live(channel)]  # fmt: skip
         version = self.history[channel][before[-1]] if before else 0
         if self.attempt("rollback", version, bool(before), lambda: self.store.rollback("tiny", channel)):
             del self.history[channel][before[-1] + 1 :]

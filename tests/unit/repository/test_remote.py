@@ -115,6 +115,57 @@ class TestReading:
             RemoteRepository(remote.place, cache).version_dir("tiny")
         assert not [path for path in (tmp_path / "third").rglob("*") if path.is_file()]
 
+    def test_verify_reads_the_bucket_and_a_bad_copy_is_not_kept(
+        self, remote: RemoteRepository, versions: list[Path], tmp_path: Path
+    ) -> None:
+        remote.publish(versions[0])
+        remote.version_dir("tiny")  # in the publisher's cache, and whole
+        put(remote, "tiny/1/model.onnx", b"bad")
+        assert "'model.onnx' of" in remote.verify()[0].problem
+        assert "was altered" in remote.verify()[0].problem
+        with Cache(tmp_path / "elsewhere") as cache:
+            reader = RemoteRepository(remote.place, cache)
+            with pytest.raises(BundleError) as caught:
+                reader.version_dir("tiny")
+            assert caught.value.what == f"'model.onnx' of {remote.location('tiny', 1)} was altered"
+            assert caught.value.hint == "restore it from its source, or publish it again"
+            put(remote, "tiny/1/model.onnx", (versions[0] / "model.onnx").read_bytes())
+            assert reader.verify()[0].ok
+            content = (reader.version_dir("tiny") / "model.onnx").read_bytes()
+            assert content == (versions[0] / "model.onnx").read_bytes()
+
+    def test_verify_names_what_the_bucket_lacks(self, remote: RemoteRepository, versions: list[Path]) -> None:
+        remote.publish(versions[0])
+        object_storage.client().delete_object(Bucket=bucket_of(remote), Key="some/where/tiny/1/model.onnx")
+        assert remote.verify()[0].problem == (
+            f"{remote.location('tiny', 1)} lacks a file that its manifest names: got no such object, "
+            "expected 'model.onnx'\nHint: restore it from its source, or publish it again"
+        )
+
+    def test_a_cache_that_cannot_be_written_hides_no_publish(
+        self, remote: RemoteRepository, versions: list[Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("no folder")
+        with Cache(tmp_path / "file" / "cache") as cache:
+            assert RemoteRepository(remote.place, cache).publish(versions[0]) == 1
+        assert remote.versions("tiny") == (1,)
+
+    def test_a_publish_that_stands_is_not_called_failed(
+        self, remote: RemoteRepository, versions: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise RepositoryError("cannot write", got="the server is tired")
+
+        monkeypatch.setattr(remote._bucket, "replace", refuse)
+        with pytest.raises(RepositoryError, match=r"^the change is made, but config\.pbtxt could not be written after"):
+            remote.publish(versions[0])
+        monkeypatch.undo()
+        assert remote.versions("tiny") == (1,)
+        remote.promote("tiny", 1, "production")
+        found = object_storage.keys(bucket_of(remote))
+        assert "some/where/tiny/config.pbtxt" in found
+        assert not [key for key in found if "claims" in key]
+
     def test_a_manifest_that_is_too_large(
         self, remote: RemoteRepository, versions: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -15,6 +15,34 @@ from tailorbird.repository.config_pbtxt import config_pbtxt
 from tailorbird.repository.store import LocalRepository, VersionCheck
 from tests import bundles
 
+BEHIND = (
+    "the change is made, but config.pbtxt could not be written after it: got No space left on device, "
+    "expected what the repository's log says\n"
+    "Hint: do not repeat it; make room, or let the place be written: the next change mends config.pbtxt"
+)
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_promotion_that_stands_is_not_called_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = LocalRepository(tmp_path / "repository")
+    for n in (1, 2):
+        repository.publish(bundles.version(tmp_path / str(n), candidate=bundles.candidate(threads=n)))
+    config = tmp_path / "repository" / "tiny" / "config.pbtxt"
+    before = config.read_bytes()
+    monkeypatch.setattr("tailorbird.repository.store.replacing", full_disk)
+    with pytest.raises(RepositoryError) as caught:
+        repository.promote("tiny", 1, "production")
+    assert caught.value.message == BEHIND
+    with pytest.raises(VersionNotFound):  # the change's own error is the one to tell
+        repository.promote("tiny", 9, "production")
+    monkeypatch.undo()
+    assert (repository.live("tiny", "production"), config.read_bytes()) == (1, before)
+    repository.promote("tiny", 1, "production")
+    assert config.read_bytes() != before
+
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:

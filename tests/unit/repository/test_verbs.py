@@ -1,8 +1,10 @@
 """The verbs of a repository, over a folder and over object storage alike."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,11 @@ from tailorbird.domain import bundle
 from tailorbird.domain.errors import BundleError, ModelNotFound, RepositoryError, UsageError, VersionNotFound
 from tailorbird.domain.files import replacing
 from tailorbird.repository import log as log_module
+from tailorbird.repository import rules
 from tailorbird.repository.base import Repository
-from tailorbird.repository.channels import What
+from tailorbird.repository.channels import Standing, What
+from tailorbird.repository.gc import Garbage
+from tailorbird.repository.log import Draft
 from tailorbird.repository.rules import Keep
 from tests import bundles
 
@@ -88,8 +93,8 @@ class TestChannels:
         with pytest.raises(RepositoryError) as caught:
             full.rollback("tiny", "production")
         assert caught.value.message == (
-            "channel 'production' of model 'tiny' has nothing to go back to: got version 1, the first that was live "
-            "there\nHint: promote a version there: tailorbird repo promote"
+            "channel 'production' of model 'tiny' has nothing to go back to: got version 1, and no other before it"
+            "\nHint: promote a version there: tailorbird repo promote"
         )
 
     def test_a_promotion_after_a_rollback_goes_back_to_what_was_live(self, full: Repository) -> None:
@@ -104,6 +109,14 @@ class TestChannels:
             full.promote("tiny", version, "production")
         full.retire("tiny", 2)
         assert full.rollback("tiny", "production").version == 1
+
+    def test_rollback_never_goes_to_what_is_live(self, full: Repository) -> None:
+        for version in (1, 2, 1):
+            full.promote("tiny", version, "production")
+        full.retire("tiny", 2)
+        with pytest.raises(RepositoryError, match="nothing to go back to: got version 1, and no other before it"):
+            full.rollback("tiny", "production")
+        assert len(full.log()) == 4
 
     def test_rollback_of_nothing(self, full: Repository) -> None:
         with pytest.raises(RepositoryError, match="got a channel that never pointed at a version"):
@@ -231,6 +244,52 @@ class TestGarbage:
         full.retire("tiny", 1)
         assert full.gc(Keep(datetime.now(UTC) - left + timedelta(seconds=5))) == ()
 
+    @pytest.mark.parametrize("promoted", [True, False])
+    def test_what_is_restored_meanwhile_stays(
+        self, full: Repository, monkeypatch: pytest.MonkeyPatch, promoted: bool
+    ) -> None:
+        """Both are listed; before the first goes, another process takes the first back, and lets a channel have it."""
+        rival = type(full)(getattr(full, "root", full.place))
+        for version in (1, 2):
+            full.retire("tiny", version)
+        append = full._log.append
+
+        def late(decide: Any) -> Any:
+            monkeypatch.undo()
+            rival.restore("tiny", 1)
+            if promoted:
+                rival.promote("tiny", 1, "production")
+            return append(decide)
+
+        monkeypatch.setattr(full._log, "append", late)
+        assert [one.version for one in full.gc(NOW)] == [2]
+        assert full.versions("tiny") == (1, 3)
+        assert full.serving() == {"tiny": 1 if promoted else 3}
+        assert full.verify("tiny", 1)[0].ok
+
+    def test_nothing_collects_what_a_channel_names(self, full: Repository) -> None:
+        full.promote("tiny", 1, "canary")
+        garbage = Garbage("unfinished publish", full.location("tiny", 1), 0, "tiny", 1)
+        assert rules.collecting(Standing(full.log()), garbage, (1, 2, 3), NOW, "") is None
+        full.promote("tiny", 2, "canary")
+        assert isinstance(rules.collecting(Standing(full.log()), garbage, (1, 2, 3), NOW, ""), Draft)
+
+
+class TestByHand:
+    """A version's folder removed by hand, which leaves no tombstone."""
+
+    def test_its_number_is_not_used_again(self, full: Repository, versions: list[Path]) -> None:
+        full.promote("tiny", 3, "production")
+        remove(full, "tiny/3/")
+        assert full.publish(versions[0]) == 4
+
+    def test_a_channel_that_points_there_points_at_nothing(self, full: Repository) -> None:
+        for channel in ("production", "canary"):
+            full.promote("tiny", 2, channel)
+        remove(full, "tiny/2/")
+        assert full.serving() == {"tiny": 3}
+        assert full.serving("canary") == {}
+
 
 class TestLog:
     def test_what_was_live_then(self, full: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +319,15 @@ class TestLog:
         assert (third.time, third.clock) == (start + timedelta(minutes=1), None)
         assert [one.version for one in full.live_at(start)] == [2]
         assert full.live_at(start - timedelta(minutes=30)) == ()
+
+    def test_a_clock_that_ran_ahead_once(self, full: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+        full.promote("tiny", 1, "production")
+        first, now = full.log()[0].time, time.time()
+        monkeypatch.setattr(log_module.time, "time", lambda: now + 86400)
+        full.promote("tiny", 2, "production")
+        monkeypatch.undo()
+        assert [one.version for one in full.live_at(datetime.now(UTC) + timedelta(seconds=5))] == [2]
+        assert [one.version for one in full.live_at(first)] == [1]
 
     def test_a_reader_sees_what_others_added(self, full: Repository) -> None:
         other = type(full)(getattr(full, "root", full.place))
@@ -305,6 +373,17 @@ def damage(repository: Repository, key: str) -> None:
     repository._cache.clear()  # what this machine read before is another copy
     repository._cache.close()
     repository._cache.clear()
+
+
+def remove(repository: Repository, prefix: str) -> None:
+    """Take everything below a prefix away, behind the repository's back."""
+    import shutil
+
+    if hasattr(repository, "root"):
+        shutil.rmtree(repository.root / prefix)
+        return
+    names = [found.key for found in repository._bucket.list(prefix)]  # type: ignore[attr-defined]
+    repository._bucket.remove(names)  # type: ignore[attr-defined]
 
 
 class TestDamage:

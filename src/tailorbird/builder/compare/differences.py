@@ -21,6 +21,7 @@ _NAME = re.compile(
 )
 _NAMES_SHOWN = 6
 _EXECUTED = "executed layers"
+_MOST_NESTED = 16
 
 _DATA_SETTINGS = ("data", "labels", "metric", "seed", "ranges")
 _BUDGET_SETTINGS = ("budget", "objective", "slo_ms", "time_budget", "precisions", "backends")
@@ -149,11 +150,13 @@ def _texts(value: object) -> dict[str, str]:
     return {str(key): str(item) for key, item in value.items()} if isinstance(value, dict) else {}
 
 
-def _words(value: object) -> str:
+def _words(value: object, depth: int = _MOST_NESTED) -> str:
+    if isinstance(value, (dict, list)) and not depth:
+        return "..."
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key} {_words(item, depth - 1)}" for key, item in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(map(_words, value)) or "none"
+        return ", ".join(_words(item, depth - 1) for item in value) or "none"
     return "none" if value in (None, "") else str(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from difflib import SequenceMatcher
+from itertools import takewhile
 
 import msgspec
 
@@ -16,7 +17,7 @@ from tailorbird.domain.outline import Outline, OutlineNode
 
 Key = Callable[[OutlineNode], object]
 
-_MOST_ORDERED = 2000
+_MOST_ORDERED = 300
 """Nodes left over on either side above which order is not looked at: it takes time in their product."""
 
 
@@ -132,15 +133,31 @@ class _Pairing:
             if (twin := known.get(key(node))) is not None:
                 self._pair(twin, node)
 
+    def _between_equal_ends(
+        self, old: list[OutlineNode], new: list[OutlineNode]
+    ) -> tuple[list[OutlineNode], list[OutlineNode]]:
+        """Pair what begins and what ends alike; the rest of both."""
+        head = _equal(zip(old, new, strict=False))
+        old, new = old[len(head) :], new[len(head) :]
+        tail = _equal(zip(reversed(old), reversed(new), strict=False))
+        for was, now in (*head, *tail):
+            self._pair(was, now)
+        return old[: len(old) - len(tail)], new[: len(new) - len(tail)]
+
     def _by_order(self) -> None:
         """The longest runs of equal forms: a model that was renamed and retrained."""
-        old, new = self._left()
+        old, new = self._between_equal_ends(*self._left())
         if max(len(old), len(new)) > _MOST_ORDERED:
             return
         matcher = SequenceMatcher(None, [node.form for node in old], [node.form for node in new], autojunk=False)
         for block in matcher.get_matching_blocks():
             for offset in range(block.size):
                 self._pair(old[block.a + offset], new[block.b + offset])
+
+
+def _equal(pairs: Iterable[tuple[OutlineNode, OutlineNode]]) -> list[tuple[OutlineNode, OutlineNode]]:
+    """The pairs before the first of two forms."""
+    return list(takewhile(lambda pair: pair[0].form == pair[1].form, pairs))
 
 
 def _grouped(nodes: Iterable[OutlineNode], key: Key) -> dict[object, list[OutlineNode]]:

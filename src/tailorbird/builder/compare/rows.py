@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from tailorbird.builder.compare.sides import Side
 from tailorbird.domain.latency import Latency, LatencyRow
@@ -14,6 +14,8 @@ from tailorbird.domain.signature import Shape
 
 LEAST_NOISE = 0.03
 """Share of a latency that two builds may differ by though nothing changed: they were not measured in turn."""
+_LEAST_MS, _MOST_MS = 1e-6, 1e9
+_MOST_DIMS, _MOST_SIZE = 32, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,14 @@ def common_rows(a: Side, b: Side) -> Rows | None:
         if found[0] and found[1]:
             return Rows(*_alike(*found), same_shapes=True)
     here = _wanted(a, mine)[0]
-    there = min(theirs, key=lambda row: abs(math.log(_elements(row) / _elements(here))))
+    there = min(theirs, key=lambda row: abs(math.log(_elements(row)) - math.log(_elements(here))))
     return Rows(here, there, same_shapes=False)
 
 
 def rows_of(side: Side) -> tuple[LatencyRow, ...]:
     """A side's latency table; of a log, what the rounds or the trial of the chosen candidate tell."""
     if side.manifest is not None:
-        return side.manifest.latency
+        return tuple(row for row in side.manifest.latency if _is_time(row.latency.median))
     return tuple(_logged(side))
 
 
@@ -92,18 +94,22 @@ def _elements(row: LatencyRow) -> int:
 
 def _logged(side: Side) -> Iterator[LatencyRow]:
     name, shapes = side.name, _shapes(side)
-    rounds = [event["medians"][name] for event in side.events if _is_round(event, name)]
+    rounds = [float(event["medians"][name]) for event in side.events if _is_round(event, name)]
     tried = next((event.get("median") for event in side.events
                   if event["event"] == "tried" and event.get("candidate") == name), None)  # fmt: skip
-    samples = rounds or ([float(tried)] if isinstance(tried, (int, float)) else [])
+    samples = rounds or ([float(tried)] if _is_time(tried) else [])
     if name and samples:
         yield LatencyRow("opt", shapes, 1, 1, Latency.of(samples))
 
 
 def _is_round(event: Mapping[str, Any], name: str) -> bool:
     medians = event.get("medians")
-    is_number = isinstance(medians, dict) and isinstance(medians.get(name), (int, float))
-    return event["event"] == "round" and is_number
+    return event["event"] == "round" and isinstance(medians, dict) and _is_time(medians.get(name))
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    """Latencies are kept to a millionth of a millisecond: what rounds to 0 or overflows was never measured."""
+    return isinstance(value, (int, float)) and _LEAST_MS <= value <= _MOST_MS
 
 
 def _shapes(side: Side) -> dict[str, Shape]:
@@ -115,4 +121,4 @@ def _shapes(side: Side) -> dict[str, Shape]:
 
 
 def _whole(shape: list[Any]) -> bool:
-    return all(isinstance(size, int) and size > 0 for size in shape)
+    return len(shape) <= _MOST_DIMS and all(isinstance(size, int) and 0 < size <= _MOST_SIZE for size in shape)

@@ -51,6 +51,7 @@ def names_in(place: Path) -> tuple[str, ...]:
     with disk("read"):
         if not place.is_dir():
             return ()
+        _check_own(place)
         names = (path.name.removesuffix(".pem") for path in place.iterdir() if path.name.endswith(".pem"))
         return tuple(sorted(filter(is_plain_name, names)))
 
@@ -71,6 +72,19 @@ def read(path: Path, *, private: bool = False) -> bytes:
                              got=f"mode {stat.S_IMODE(state.st_mode):04o}", expected="mode 0600",
                              hint=f"chmod 600 {path}, and make a new key if others could read it")  # fmt: skip
         return file.read(MAX_KEY_BYTES)
+
+
+def _check_own(place: Path) -> None:
+    """Whoever can write where keys are adds a trusted one; a read-only mount of root's keeps its mode."""
+    for one in {folder(), place}:
+        state = one.stat()
+        is_mount = state.st_uid == 0 and bool(os.statvfs(one).f_flag & os.ST_RDONLY)
+        is_own = state.st_uid in (0, os.getuid()) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not is_own and not is_mount:
+            raise UsageError(f"others than this user can add keys to {one}",
+                             got=f"mode {stat.S_IMODE(state.st_mode):04o}, owner {state.st_uid}",
+                             expected=f"mode 0700, owner {os.getuid()} or root",
+                             hint=f"chmod 700 {one}, and see that every key in it is yours")  # fmt: skip
 
 
 def _at_once(path: str, flags: int) -> int:

@@ -31,6 +31,8 @@ class Verified(msgspec.Struct, frozen=True):
     manifest: Manifest
     signer: Signer | None
     """None only where unsigned bundles were explicitly allowed."""
+    digest: str = ""
+    """Of the manifest's bytes as they were read: what the signature is over."""
 
 
 def verified(version_dir: Path, *, allow_unsigned: bool = False) -> Verified:
@@ -53,7 +55,7 @@ def verified(version_dir: Path, *, allow_unsigned: bool = False) -> Verified:
     signer = _signer(sign.signature_bytes(version_dir), content, str(version_dir), allow_unsigned)
     manifest = decode_manifest(content)
     bundle.verify_files(version_dir, manifest)
-    return Verified(manifest, signer)
+    return Verified(manifest, signer, digest_bytes(content))
 
 
 def signer_of(source: Path) -> Signer | None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import tailorbird
 from tailorbird.builder.compare import sides
 from tailorbird.builder.compare.compare import compare
 from tailorbird.builder.compare.comparison import Area, decode_comparison, encode_comparison
@@ -19,6 +20,7 @@ from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.layers import LAYERS, Layer, LayerBook, LayerTable, encode_layers
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.quantisation import Quantisation
+from tailorbird.repository.store import LocalRepository
 from tests import bundles
 
 pytest.importorskip("onnxruntime")
@@ -226,3 +228,43 @@ def test_the_page_fits_a_browser_of_any_width(tmp_path: Path, width: int) -> Non
         assert len(asked) == 1
         assert len(page.query_selector_all("h2")) >= 5
         browser.close()
+
+
+@pytest.mark.parametrize("median", [0.0, -1.0, 1e300])
+def test_a_median_that_nobody_measured_is_no_latency(tmp_path: Path, median: float) -> None:
+    assert compare(log(tmp_path / "a.jsonl", 2, median), log(tmp_path / "b.jsonl", 1, 8.0)).latency is None
+    assert compare(version(tmp_path / "v"), log(tmp_path / "a.jsonl", 2, 9.0, (median,))).latency
+
+
+def test_a_version_whose_median_is_0_is_compared_without(tmp_path: Path) -> None:
+    assert compare(version(tmp_path / "a", 0.0), version(tmp_path / "b")).latency is None
+
+
+def test_shapes_too_large_for_any_tensor_are_no_fault(tmp_path: Path) -> None:
+    huge = LatencyRow("opt", {"x": (2**63 - 1,) * 20}, 1, 1, Latency.of([1.0]))
+    found = compare(version(tmp_path / "a", latency=(huge,)), version(tmp_path / "b"))
+    assert found.latency
+    assert not found.latency.same_shapes
+    logged = log(tmp_path / "c.jsonl", 2, 9.0)
+    logged.write_bytes(logged.read_bytes().replace(b"[1,3]", b"[" + b",".join([b"%d" % (2**63 - 1)] * 20) + b"]"))
+    read = compare(logged, version(tmp_path / "d")).latency
+    assert read
+    assert read.a.shapes == {}
+
+
+def test_a_deeply_nested_setting_is_cut_off(tmp_path: Path) -> None:
+    logs = [log(tmp_path / f"{name}.jsonl", 2, 9.0) for name in "ab"]
+    nested = b"[" * 900 + b"0" + b"]" * 900
+    logs[1].write_bytes(logs[1].read_bytes().replace(b'"seed":0', b'"seed":' + nested))
+    assert [(one.what, one.b) for one in compare(*logs).differences] == [("seed", "...")]
+
+
+def test_a_models_folder_means_its_newest_version_that_is_not_retired(tmp_path: Path) -> None:
+    repository = LocalRepository(tmp_path / "repository")
+    for number in (1, 2):
+        made = bundles.version(tmp_path / str(number), latency=(row(float(number)),))
+        repository.publish(made)
+    repository.retire("tiny", 2)
+    found = tailorbird.compare(repository.root / "tiny", version(tmp_path / "other"))
+    assert found.latency
+    assert found.latency.a.latency.median == 1.0

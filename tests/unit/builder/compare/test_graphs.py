@@ -1,5 +1,6 @@
 """Which node is which: renamed, retrained, added, removed, changed."""
 
+import time
 from collections.abc import Sequence
 
 from tailorbird.builder.compare.graphs import changes
@@ -73,3 +74,24 @@ def test_a_node_that_reads_from_another_is_rewired() -> None:
 
 def test_an_empty_graph_has_lost_everything() -> None:
     assert changes(chain(PLAIN), Outline()).removed == tuple(name for name, _, _ in PLAIN)
+
+
+def test_many_forms_in_another_order_take_no_time() -> None:
+    def outline(prefix: str, forms: str) -> Outline:
+        return Outline(tuple(OutlineNode(f"{prefix}{i}", form, (), form, "") for i, form in enumerate(forms)))
+
+    start = time.perf_counter()
+    found = changes(outline("a", "head" + "xy" * 500 + "tail"), outline("b", "head" + "yx" * 500 + "z" + "tail"))
+    assert time.perf_counter() - start < 5
+    assert {"b0": "a0", "b1008": "a1007"}.items() <= found.twins.items()
+
+
+def test_long_graphs_with_one_node_more_are_paired_from_both_ends() -> None:
+    def outline(prefix: str, forms: list[str]) -> Outline:
+        nodes = (OutlineNode(f"{prefix}{i}", "Op", (f"{prefix}{i - 1}",), form, f"{prefix}{i}")
+                 for i, form in enumerate(forms))  # fmt: skip
+        return Outline(tuple(nodes))
+
+    forms = [f"f{i}" for i in range(1000)]
+    found = changes(outline("a", forms), outline("b", [*forms[:500], "new", *forms[500:]]))
+    assert (found.added, found.removed) == (("b500",), ())

@@ -353,3 +353,29 @@ def test_a_companion_of_another_kind_is_refused(folder: Path) -> None:
     keys.companion(own)
     (folder / "default.p256.pem").write_bytes(pem.new_private())
     assert refusal(keys.companion, own).startswith(f"{folder}/default.p256.pem is a key of another kind: got Ed25519")
+
+
+@pytest.mark.parametrize("name", [".", "trusted"])
+def test_folders_of_keys_that_others_can_write_are_refused(folder: Path, name: str) -> None:
+    keys.new()
+    place = folder / name
+    place.chmod(0o770)
+    assert refusal(keys.trusted) == (
+        f"others than this user can add keys to {place}: got mode 0770, owner {os.getuid()}, "
+        f"expected mode 0700, owner {os.getuid()} or root\n"
+        f"Hint: chmod 700 {place}, and see that every key in it is yours"
+    )
+    place.chmod(0o755)
+    assert len(keys.trusted()) == 1
+
+
+def test_a_read_only_mount_of_roots_keeps_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.new()
+    state = [0] * 10
+    state[8] = os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(state))
+    folder.chmod(0o1777)
+    if os.getuid() == 0:
+        assert len(keys.trusted()) == 1
+    else:
+        assert "others than this user" in refusal(keys.trusted)
