@@ -16,6 +16,7 @@ import pytest
 from tailorbird.domain import cache as subject
 from tailorbird.domain.cache import Cache
 from tailorbird.domain.errors import TailorbirdError
+from tests.integration.faults import small_tmpfs
 
 PACKAGE = Path(subject.__file__).parents[2]
 SIZE = 1 << 20  # large enough for kills to land in the middle of a file
@@ -127,27 +128,12 @@ def test_workers_side_by_side_do_not_disturb_one_another(tmp_path: Path) -> None
 # --- full disks ----------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def small_tmpfs(folder: Path) -> Iterator[None]:
-    command = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tailorbird-test", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk with room for one entry and a half."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    with small_tmpfs(folder):
+    with small_tmpfs(folder, "1500k"):
         yield folder
 
 

@@ -25,6 +25,7 @@ from tailorbird.repository.remote import RemoteRepository
 from tailorbird.repository.rules import Keep
 from tailorbird.repository.store import LocalRepository
 from tests import bundles, object_storage
+from tests.integration.faults import KILL_BEFORE
 
 PACKAGE = Path(bundle.__file__).parents[2]
 NOW = Keep(older_than=timedelta(0), unfinished=timedelta(0))
@@ -60,8 +61,8 @@ for source in itertools.cycle(sources):
     print("collected", flush=True)
 """
 
-# As in test_publish_kill.py: audit events mark the steps, and before each in turn a fork of the process kills itself.
-KILL_AT_EVERY_STEP = """
+# Before each step in turn a fork of the process kills itself.
+VERB_KILLED = """
 import os, shutil, signal, sys
 from datetime import timedelta
 from pathlib import Path
@@ -79,15 +80,6 @@ VERBS = {
 }
 AFTER = {"promote": (3, (4,), 4), "rollback": (1, (4,), 4), "retire": (2, (3, 4), 4), "restore": (2, (), 4),
          "gc": (2, (), 3)}
-
-def kill_before(step):
-    def count(event, arguments):
-        nonlocal step
-        if event == "open" or event.partition(".")[0] in ("os", "shutil", "fcntl"):
-            step -= 1
-            if step == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(count)
 
 def done(root, step):
     pid = os.fork()
@@ -247,7 +239,7 @@ def test_a_kill_before_any_step(verb: str, tmp_path: Path) -> None:
     for version in (1, 2):
         repository.promote("tiny", version, "production")
     repository.retire("tiny", 4)
-    command = [sys.executable, "-c", KILL_AT_EVERY_STEP, str(repository.root), str(tmp_path / "runs"), verb]
+    command = [sys.executable, "-c", KILL_BEFORE + VERB_KILLED, str(repository.root), str(tmp_path / "runs"), verb]
     (tmp_path / "runs").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

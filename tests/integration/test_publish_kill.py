@@ -1,6 +1,7 @@
 """Real kills, real full disks, real processes: no lost version, no half version, and the next publish works."""
 
 import contextlib
+import functools
 import os
 import random
 import resource
@@ -19,6 +20,7 @@ from tailorbird.repository import layout
 from tailorbird.repository.config_pbtxt import config_pbtxt
 from tailorbird.repository.store import LocalRepository
 from tests import bundles
+from tests.integration.faults import KILL_BEFORE, small_tmpfs
 
 BALLAST = 1 << 20  # large enough for kills to land in the middle of a copy
 PACKAGE = Path(bundle.__file__).parents[2]
@@ -42,9 +44,8 @@ while True:
     pack(Path(sys.argv[2]), Path(sys.argv[1]), b"")
 """
 
-# Audit events mark the steps: each open, rename, mkdir, remove, lock and copy. Before the one that was
-# asked for, the publishing process kills itself; forks make trying them all quick.
-KILL_AT_EVERY_STEP = """
+# The publishing process kills itself before a step; forks make trying them all quick.
+PUBLISH_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tailorbird.repository import layout
@@ -52,15 +53,6 @@ from tailorbird.repository.config_pbtxt import config_pbtxt
 from tailorbird.repository.store import LocalRepository
 
 folder, older, newer, earlier = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-
-def kill_before(step):
-    def count(event, arguments):
-        nonlocal step
-        if event == "open" or event.partition(".")[0] in ("os", "shutil", "fcntl"):
-            step -= 1
-            if step == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(count)
 
 def publish_killed(repository, step):
     pid = os.fork()
@@ -171,7 +163,7 @@ def test_a_kill_before_any_step_leaves_whole_versions(tmp_path: Path, kind: str,
     older = bundles.version(tmp_path / "older")
     newer = bundles.version(tmp_path / "newer", candidate=bundles.candidate(threads=2))
     source = newer if kind == "version" else bundles.engine_file(newer, tmp_path / "newer.engine")
-    command = [sys.executable, "-c", KILL_AT_EVERY_STEP, str(tmp_path), str(older), str(source), str(earlier)]
+    command = [sys.executable, "-c", KILL_BEFORE + PUBLISH_KILLED, str(tmp_path), str(older), str(source), str(earlier)]
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -204,21 +196,6 @@ FULL = {"tmpfs": "No space left on device", "limit": "File too large"}
 
 
 @contextlib.contextmanager
-def small_tmpfs(folder: Path) -> Iterator[None]:
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tailorbird-test", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@contextlib.contextmanager
 def small_files(folder: Path) -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (BALLAST // 2, limits[1]))
@@ -229,7 +206,7 @@ def small_files(folder: Path) -> Iterator[None]:
 
 
 DISKS: dict[str, Callable[[Path], contextlib.AbstractContextManager[None]]] = {
-    "tmpfs": small_tmpfs,
+    "tmpfs": functools.partial(small_tmpfs, size="2m"),
     "limit": small_files,
 }
 

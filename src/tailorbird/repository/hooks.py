@@ -68,6 +68,5 @@ class Hooks(ABC):
     def _litter(self, keep: Keep) -> Iterator[Garbage]:
         """What killed processes left."""
 
-    @abstractmethod
-    def _discard(self, garbage: Garbage) -> None:
-        """Remove a thing that is no version."""
+    def _discard(self, garbage: Garbage) -> None:  # noqa: B027
+        """Remove a thing that is no version; a store whose :meth:`_litter` names none has nothing to do."""

@@ -257,9 +257,6 @@ class RemoteRepository(Repository):
                 sizes[version] += stored.bytes
         return sizes
 
-    def _discard(self, garbage: Garbage) -> None:
-        raise NotImplementedError(garbage)  # here everything that can go is a version's
-
     @contextmanager
     def _border(self, action: str, hint: str | None = None) -> Iterator[None]:
         """The bucket's errors are ours already; what is left are this machine's own disks."""
