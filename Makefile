@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- set-up: a stamp for each set of packages, renewed when pyproject.toml changes ---
 
@@ -87,6 +87,26 @@ bench: $(VENV)/.zoo  ## our engines against what people would pick instead
 
 accuracy: $(VENV)/.zoo  ## score and speed with labels: FP32, naive INT8, ours
 	$(BIN)/python -m bench.accuracy $(ARGS)
+
+.PHONY: serving-bench
+serving-bench: $(VENV)/.zoo  ## our server against Triton, LitServe, MLServer, BentoML and Flask
+	$(BIN)/python -m bench.serving prepare $(ARGS)
+	$(BIN)/python -m bench.serving --page docs/serving-benchmarks.md $(ARGS)
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.dev
+	@echo 'Installing what leads the fuzzing by coverage into $(VENV), once.'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,torch,dev,fuzz]' || echo 'none for this Python: make fuzz does without'
+	@touch $@
+
+.PHONY: fuzz stress memory
+fuzz: $(VENV)/.fuzz  ## a million broken requests at every door of the server
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+stress: $(VENV)/.dev  ## minutes of marked rows under kills and swaps: is every answer its own?
+	$(BIN)/python -m tests.stress $(ARGS)
+
+memory: $(VENV)/.dev  ## half an hour of mixed traffic and swaps: is memory flat?
+	$(BIN)/python -m tests.stress.memory $(ARGS)
 
 clean:  ## remove the environment and what builds left here
 	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

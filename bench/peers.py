@@ -17,11 +17,12 @@ from bench.contest import words
 from bench.contestants import Feeds, Turn, named
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.cases.data import load_set
-from tailorbird.builder.gate.fidelity import CAP_DB, compare
+from tailorbird.builder.gate.fidelity import compare
 from tailorbird.builder.quantise.nncf_package import load_nncf
 from tailorbird.domain.budget import Budget, GateReport
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.fidelity import CAP_DB
 
 TRANSFORMERS = frozenset({"minilm", "vit-base", "bert-base"})
 """NNCF's documentation asks for ``model_type=TRANSFORMER`` for these."""

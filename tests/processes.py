@@ -60,6 +60,22 @@ def copies(folder: Path) -> Path:
     return _version(folder, nodes, COPIES, profile)
 
 
+def scaled(folder: Path, factor: int, signature: Signature, profile: Profile) -> Path:
+    """A signed version of ``y = x * factor``."""
+    helper, _ = _helper()
+    constant = importlib.import_module("onnx").numpy_helper.from_array(np.array(factor, np.float32))
+    nodes = [helper.make_node("Constant", [], ["factor"], value=constant),
+             helper.make_node("Mul", ["x", "factor"], ["y"])]  # fmt: skip
+    return _version(folder, nodes, signature, profile)
+
+
+def fickle(folder: Path, signature: Signature, profile: Profile) -> Path:
+    """A signed version of ``y = x * noise``, which is another one each time."""
+    helper, _ = _helper()
+    nodes = [helper.make_node("RandomUniformLike", ["x"], ["noise"]), helper.make_node("Mul", ["x", "noise"], ["y"])]
+    return _version(folder, nodes, signature, profile)
+
+
 def rows(mark: float, count: int = 2, turns: int = 1) -> dict[str, Any]:
     """A request to ``turns`` whose every number is its mark."""
     return {"n": np.array(turns, np.int64), "x": np.full((count, 4), mark, np.float32)}

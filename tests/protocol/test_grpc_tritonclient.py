@@ -189,8 +189,9 @@ def test_a_fault_of_the_server_is_opaque(client, capfd):
 
 def test_what_is_not_offered_says_so(client, stub):
     for call, operation in (
-        (lambda: client.load_model("tiny"), "RepositoryModelLoad"),
-        (client.get_system_shared_memory_status, "SystemSharedMemoryStatus"),
+        (client.get_cuda_shared_memory_status, "CudaSharedMemoryStatus"),
+        (client.get_trace_settings, "TraceSetting"),
+        (client.get_log_settings, "LogSettings"),
     ):
         with pytest.raises(InferenceServerException) as caught:
             call()
@@ -400,7 +401,7 @@ def test_messages_held_at_once_are_bounded():
 def test_calls_at_once_are_bounded():
     model = engines.echo_model("slow", DType.FP32, delay=0.5)
     with (
-        grpc_server(Hub([model]), calls=2) as running,
+        grpc_server(Hub([model]), Limits(grpc_calls=2)) as running,
         triton.InferenceServerClient(running.address) as client,
         ThreadPoolExecutor(2) as pool,
     ):

@@ -190,14 +190,15 @@ from pathlib import Path
 from tailorbird.service import app
 from tailorbird.service.options import options_of
 
-load = app.load_hub
+load = app.load
 
 def loaded(*arguments, **options):
     global hub
-    hub = load(*arguments, **options)
-    return hub
+    controller = load(*arguments, **options)
+    hub = controller.hub
+    return controller
 
-app.load_hub = loaded
+app.load = loaded
 app.serve(Path(sys.argv[1]), options_of(port=0, grpc_port=0, isolation=sys.argv[2], instances=2))
 print(hub.loaded[0].statistics.answered.count)
 """

@@ -185,7 +185,7 @@ REFUSED = {
     "over fp32": ({"inputs": [tensor(data=[1e39, 0])]}, "input 'x' has data that does not fit: got Expected `float` < 3.4028235677973366e+38 - at `$[0]`, expected FP32 [2], flat or nested"),
     "NaN": (b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[NaN]}]}', "the request's JSON is not valid: got JSON is malformed: invalid character (byte 61)"),
     "shared memory": ({"inputs": [tensor(parameters={"shared_memory_region": "r"})]}, "input 'x' has the parameter shared_memory_region: got shared memory is off on this server"),
-    "classification": ({"inputs": [tensor()], "outputs": [{"name": "y", "parameters": {"classification": 3}}]}, "output 'y' has the parameter classification: got classification is not offered"),
+    "classification": ({"inputs": [tensor()], "outputs": [{"name": "y", "parameters": {"classification": 0}}]}, "output 'y' has a classification that is no number of classes: got 0, expected a whole number, 1 or more"),
     "flag": ({"inputs": [tensor()], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}, "output 'y' has a binary_data that is no boolean: got 1"),
     "request flag": ({"inputs": [tensor()], "parameters": {"binary_data_output": "yes"}}, "the request has a binary_data_output that is no boolean: got 'yes'"),
 }  # fmt: skip

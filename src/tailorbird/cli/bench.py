@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from tailorbird.cli import render
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import TailorbirdError, UsageError
 
 if TYPE_CHECKING:
     from tailorbird.domain.signature import Tensors
     from tailorbird.load.tally import Summary
 
 TOKEN = "TAILORBIRD_TOKEN"
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 def bench(
     model: str,
     *,
-    url: str = "127.0.0.1:8000",
+    url: str = "",
+    protocol: Literal["http", "grpc"] = "http",
     scenario: str = "single-stream",
     seconds: float = 10.0,
     rate: float = 0.0,
@@ -32,9 +36,10 @@ def bench(
     slo_ms: float | None = None,
     inputs: Path | None = None,
     json_tensors: Annotated[bool, Parameter(negative="")] = False,
-    histogram: Path | None = None,
+    histogram: Annotated[Path | None, Parameter(name=["--histogram", "--hdr"])] = None,
     seed: int = 0,
     timeout: float = 30.0,
+    header: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Send a served model requests as clients would, and say what they felt.
@@ -44,28 +49,30 @@ def bench(
 
     Args:
         model: its name on the server.
-        url: the server's address.
+        url: the server's address; by default this machine's port 8000 for HTTP, 8001 for gRPC.
+        protocol: http or grpc.
         scenario: single-stream, closed, server (Poisson), offline or trace.
         seconds: how long; a trace has its own length.
         rate: requests a second, for the server scenario.
         concurrency: clients of the closed scenario, each waiting for its answer.
         rows: rows of each request.
         shapes: whole shapes of inputs with dynamic dims, as ids:1x128.
-        trace: a recorded trace, for the trace scenario.
+        trace: a recorded trace, a file or a folder of serve --record, for the trace scenario.
         slo_ms: answers within that many milliseconds count as goodput.
         inputs: an .npz file to send; without it seeded inputs are made from the model's signature.
         json_tensors: send tensors as JSON instead of binary.
         histogram: a file for the latencies as an HDR histogram, in microseconds.
         seed: of arrivals and inputs.
         timeout: seconds for one answer; a request without one has failed.
+        header: "Name: value", sent with every request; repeatable. A token is better in TAILORBIRD_TOKEN.
     """
     from tailorbird.domain.profile import parse_shapes
     from tailorbird.load.run import Load, run, scenario_of
 
-    token = os.environ.get(TOKEN)
     load = Load(
         url=url,
         model=model,
+        protocol=protocol,
         scenario=scenario_of(scenario),
         seconds=seconds,
         rate=rate,
@@ -77,7 +84,7 @@ def bench(
         json=json_tensors,
         seed=seed,
         timeout=timeout,
-        headers={"authorization": f"Bearer {token}"} if token else {},
+        headers=_headers(header),
     )
     found = run(load, _data(inputs), histogram)
     if json:
@@ -85,6 +92,18 @@ def bench(
     else:
         render.pairs(summary_pairs(found))
     _check_answered(found)
+
+
+def _headers(said: tuple[str, ...]) -> dict[str, str]:
+    """Those that were said, and the token of the environment unless one was."""
+    headers = {}
+    for one in said:
+        name, colon, value = one.partition(":")
+        if not colon or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value.strip()):
+            raise UsageError("that is no header", got=repr(name[:40]), expected="'Name: value'")
+        headers[name.lower()] = value.strip()
+    token = os.environ.get(TOKEN)
+    return ({"authorization": f"Bearer {token}"} if token else {}) | headers
 
 
 def _check_answered(found: Summary) -> None:

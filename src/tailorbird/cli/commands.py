@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 import tailorbird
-from tailorbird.cli import cache, keys, render, repo
+from tailorbird.cli import admin, cache, keys, render, repo, tokens
 from tailorbird.cli.bench import bench
 from tailorbird.cli.compare import compare
 from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
@@ -25,6 +25,8 @@ app.command(cache.app)
 app.command(keys.app)
 app.command(keys.sign)
 app.command(keys.export_signature)
+app.command(tokens.app)
+app.command(admin.app)
 app.command(bench)
 app.command(compare)
 app.command(serve)

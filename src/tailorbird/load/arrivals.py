@@ -10,15 +10,23 @@ import msgspec
 import numpy as np
 
 from tailorbird.domain.errors import UsageError
+from tailorbird.domain.trace import TraceRequest, read_trace
 
-MAX_TRACE_BYTES = 256 << 20
+MAX_ARRIVALS = 5_000_000
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One request: seconds after the start, and how many rows it carries."""
+    """One request: seconds after the start, how many rows it carries, and in which shapes."""
 
     at: float
     rows: int = 1
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Of its inputs, where a trace says them."""
+
+    @property
+    def look(self) -> object:
+        """Requests of equal looks can be sent for one another."""
+        return (self.rows, self.shapes) if self.shapes else self.rows
 
 
 def poisson(rate: float, seconds: float, seed: int = 0, rows: int = 1) -> list[Arrival]:
@@ -45,24 +53,31 @@ def steady(rate: float, seconds: float, rows: int = 1) -> list[Arrival]:
     return [Arrival(number / rate, rows) for number in range(int(rate * seconds))]
 
 
-def recorded(path: Path) -> list[Arrival]:
-    """The arrivals of a trace: JSON lines with ``at`` (seconds) and ``rows``, as ``serve --record`` writes them.
+def recorded(path: Path, model: str = "") -> list[Arrival]:
+    """The arrivals of a trace, the first at 0, in order.
+
+    Args:
+        path: what ``serve --record`` wrote, a file or its folder; or JSON lines with ``at`` (seconds) and ``rows``.
+        model: only requests for it, where the trace says for whom they were; empty for all.
 
     Raises:
-        UsageError: the file cannot be read, is too large, or is no trace.
+        UsageError: the trace cannot be read, has too many requests or none for the model, or is no trace.
     """
-    try:
-        if path.stat().st_size > MAX_TRACE_BYTES:
-            raise UsageError("the trace is too large", got=f"{path.stat().st_size} bytes",
-                             expected=f"at most {MAX_TRACE_BYTES} bytes")  # fmt: skip
-        found = [msgspec.json.decode(line, type=Arrival) for line in path.read_bytes().splitlines() if line]
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the trace {path}", got=error, expected='lines like {"at": 0.25, "rows": 1}',
-                         hint="record one: tailorbird serve --record DIR") from None  # fmt: skip
+    found = [(one.at, one.form) for one in itertools.islice(_for(model, path), MAX_ARRIVALS + 1)]
     if not found:
-        raise UsageError(f"the trace {path} is empty")
-    first = min(one.at for one in found)
-    return sorted((Arrival(one.at - first, max(1, one.rows)) for one in found), key=lambda one: one.at)
+        raise UsageError(
+            f"the trace {path} is empty" if not model else f"the trace {path} has no request for '{model}'"
+        )
+    if len(found) > MAX_ARRIVALS:
+        raise UsageError("the trace is too long", expected=f"at most {MAX_ARRIVALS} requests",
+                         hint="name one of its files")  # fmt: skip
+    found.sort(key=lambda one: one[0])
+    shapes = {id(form): tuple(form.inputs.items()) for _, form in found}
+    return [Arrival((at - found[0][0]) / 1e9, max(1, form.rows), shapes[id(form)]) for at, form in found]
+
+
+def _for(model: str, path: Path) -> Iterator[TraceRequest]:
+    return (one for one in read_trace(path) if not model or one.form.model in ("", model))
 
 
 def endless(rows: int = 1) -> Iterator[Arrival]:

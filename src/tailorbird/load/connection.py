@@ -10,18 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-
-ANSWER_SECONDS = 30.0
-
-
-class Answer:
-    """A response's status and body."""
-
-    __slots__ = ("body", "status")
-
-    def __init__(self, status: int, body: bytes) -> None:
-        self.status = status
-        self.body = body
+from tailorbird.load.client import ANSWER_SECONDS, Answer
 
 
 class Connection(asyncio.Protocol):

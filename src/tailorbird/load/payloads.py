@@ -32,7 +32,11 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 def synthetic(
-    inputs: tuple[ModelInput, ...], rows: int, dims: Mapping[str, tuple[int, ...]], seed: int = 0
+    inputs: tuple[ModelInput, ...],
+    rows: int,
+    dims: Mapping[str, tuple[int, ...]],
+    seed: int = 0,
+    varieties: int = VARIETIES,
 ) -> list[dict[str, Array]]:
     """Seeded inputs of the right types: floats of a normal distribution, whole numbers from 0 to 99.
 
@@ -41,18 +45,19 @@ def synthetic(
         rows: size of a leading dynamic dim.
         dims: whole shapes of inputs with further dynamic dims, by name.
         seed: equal seeds give equal inputs.
+        varieties: how many.
 
     Raises:
         UsageError: a dynamic dim that nothing was said about, or a type that is not known.
     """
     random = np.random.default_rng(seed)
     shapes = {one.name: _shape(one, rows, dims) for one in inputs}
-    return [{one.name: _values(one, shapes[one.name], random) for one in inputs} for _ in range(VARIETIES)]
+    return [{one.name: _values(one, shapes[one.name], random) for one in inputs} for _ in range(varieties)]
 
 
 def binary(tensors: Tensors, dtypes: Mapping[str, str]) -> Payload:
     """A body in the binary tensor extension: JSON, then the bytes of each input in order."""
-    blobs = [_blob(array) for array in tensors.values()]
+    blobs = [blob_of(array) for array in tensors.values()]
     described = [
         {"name": name, "shape": array.shape, "datatype": dtypes[name],
          "parameters": {"binary_data_size": len(blob)}}
@@ -104,7 +109,8 @@ def _dtype(one: ModelInput) -> DType:
                          expected=", ".join(DType), hint="send your own: --inputs FILE.npz") from None  # fmt: skip
 
 
-def _blob(array: Array) -> bytes:
+def blob_of(array: Array) -> bytes:
+    """The bytes of a tensor in the binary extension, and in raw contents."""
     if array.dtype != object:
         return np.ascontiguousarray(array).tobytes()
     return b"".join(len(element).to_bytes(4, "little") + element for element in array.flat)

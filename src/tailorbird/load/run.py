@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 
@@ -16,14 +15,18 @@ from tailorbird.domain.files import reason
 from tailorbird.domain.signature import Tensors
 from tailorbird.load import payloads
 from tailorbird.load.arrivals import Arrival, poisson, recorded
-from tailorbird.load.connection import ANSWER_SECONDS, Answer, Pool
+from tailorbird.load.client import ANSWER_SECONDS, Client
+from tailorbird.load.connection import Pool
 from tailorbird.load.drive import closed_loop, open_loop, timed
+from tailorbird.load.over_http import HttpClient
 from tailorbird.load.tally import Summary, Tally
 
 MOST_CONNECTIONS = 1024
 OFFLINE_WORKERS = 64
 WARM_SECONDS = 0.5
-_OTHER_SERVER = "see that the address is an inference server's: --url http://host:port"
+MOST_BODIES = 256
+"""Requests made beforehand, where a trace has many looks."""
+DEFAULT_URL = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
 
 
 class Scenario(StrEnum):
@@ -54,8 +57,11 @@ def scenario_of(text: str) -> Scenario:
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What to send, where, and for how long."""
 
-    url: str
+    url: str = ""
+    """The server's address; empty for the protocol's own port of this machine."""
     model: str
+    protocol: str = "http"
+    """Or ``grpc``."""
     scenario: Scenario = Scenario.SINGLE
     seconds: float = 10.0
     rate: float = 0.0
@@ -73,10 +79,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     timeout: float = ANSWER_SECONDS
     """Seconds for one answer, and for those still out when the last request was sent."""
-
-
-class _Metadata(msgspec.Struct):
-    inputs: tuple[payloads.ModelInput, ...]
 
 
 def run(load: Load, data: Sequence[Tensors] = (), histogram: Path | None = None) -> Summary:
@@ -101,6 +103,10 @@ def run(load: Load, data: Sequence[Tensors] = (), histogram: Path | None = None)
 
 def _check(load: Load, histogram: Path | None) -> None:
     """What would fail after the run is refused before it."""
+    if load.protocol not in DEFAULT_URL:
+        raise UsageError("unknown protocol", got=load.protocol, expected=" or ".join(DEFAULT_URL))
+    if load.json and load.protocol == "grpc":
+        raise UsageError("tensors cannot be sent as JSON over gRPC", hint="leave --json-tensors out")
     if not load.timeout > 0:
         raise UsageError("a request needs time for its answer", got=f"{load.timeout:g} s", expected="above 0")
     if histogram is not None and (histogram.is_dir() or not histogram.absolute().parent.is_dir()):
@@ -116,31 +122,57 @@ def _write(histogram: Path, content: bytes) -> None:
 
 async def _run(load: Load, data: Sequence[Tensors], tally: Tally) -> float:
     arrivals = _arrivals(load)
-    pool = Pool(load.url, MOST_CONNECTIONS, load.headers, load.timeout)
+    client = _client(load)
     try:
-        inputs = await _inputs(pool, load.model)
-        requests = {rows: _requests(pool, load, inputs, rows, data) for rows in _rows(load, arrivals)}
-        await closed_loop(pool, requests[min(requests)], load.rows, 1, WARM_SECONDS, Tally("warm-up"))
+        inputs = await client.inputs(load.model)
+        requests = _requests(client, load, inputs, arrivals, data)
+        await closed_loop(client, next(iter(requests.values())), load.rows, 1, WARM_SECONDS, Tally("warm-up"))
         start = time.monotonic()
         if arrivals is None:
-            await closed_loop(pool, requests[load.rows], load.rows, _workers(load), load.seconds, tally)
+            await closed_loop(client, requests[load.rows], load.rows, _workers(load), load.seconds, tally)
         else:
-            await open_loop(pool, requests, arrivals, tally, load.timeout)
+            await open_loop(client, requests, arrivals, tally, load.timeout)
         return timed(start)
     finally:
-        pool.close()
+        await client.close()
+
+
+def _client(load: Load) -> Client:
+    url = load.url or DEFAULT_URL[load.protocol]
+    if load.protocol == "grpc":
+        from tailorbird.load.over_grpc import GrpcClient
+
+        return GrpcClient(url, MOST_CONNECTIONS, load.headers, load.timeout)
+    return HttpClient(Pool(url, MOST_CONNECTIONS, load.headers, load.timeout), json=load.json)
 
 
 def _arrivals(load: Load) -> list[Arrival] | None:
     if load.scenario is Scenario.TRACE:
-        return recorded(Path(load.trace))
+        return recorded(Path(load.trace), load.model)
     if load.scenario is Scenario.SERVER:
         return poisson(load.rate, load.seconds, load.seed, load.rows)
     return None
 
 
-def _rows(load: Load, arrivals: list[Arrival] | None) -> set[int]:
-    return {load.rows} if arrivals is None else {one.rows for one in arrivals}
+def _requests(
+    client: Client,
+    load: Load,
+    inputs: tuple[payloads.ModelInput, ...],
+    arrivals: list[Arrival] | None,
+    data: Sequence[Tensors],
+) -> dict[object, list[bytes]]:
+    """Whole requests for each look; where there are many looks, fewer different ones of each."""
+    dtypes: Mapping[str, str] = {one.name: one.datatype for one in inputs}
+    looks = {one.look: one for one in arrivals or [Arrival(0.0, load.rows)]}
+    varieties = max(1, min(payloads.VARIETIES, MOST_BODIES // len(looks)))
+    return {
+        look: [
+            client.request(load.model, one, dtypes)
+            for one in data
+            or payloads.synthetic(inputs, like.rows, dict(like.shapes) | load.shapes, load.seed, varieties)
+        ]
+        for look, like in looks.items()
+    }
 
 
 def _workers(load: Load) -> int:
@@ -148,33 +180,3 @@ def _workers(load: Load) -> int:
     if not 1 <= workers <= MOST_CONNECTIONS:
         raise UsageError("the number of clients is out of bounds", got=workers, expected=f"1 to {MOST_CONNECTIONS}")
     return workers
-
-
-async def _inputs(pool: Pool, model: str) -> tuple[payloads.ModelInput, ...]:
-    answer = await _metadata(pool, model)
-    if answer.status != 200:
-        raise TailorbirdError(f"the server has no model '{model}' to bench", got=f"status {answer.status}",
-                              hint=answer.body[:200].decode("utf-8", "replace"))  # fmt: skip
-    try:
-        return msgspec.json.decode(answer.body, type=_Metadata).inputs
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TailorbirdError(f"the metadata of '{model}' cannot be read", got=error,
-                              expected="Open Inference Protocol JSON", hint=_OTHER_SERVER) from error  # fmt: skip
-
-
-async def _metadata(pool: Pool, model: str) -> Answer:
-    try:
-        return await pool.ask(pool.request("GET", f"/v2/models/{quote(model, safe='')}"))
-    except (ConnectionError, TimeoutError) as error:
-        raise TailorbirdError(f"the server does not say what '{model}' takes", got=error,
-                              expected="its metadata", hint=_OTHER_SERVER) from error  # fmt: skip
-
-
-def _requests(
-    pool: Pool, load: Load, inputs: tuple[payloads.ModelInput, ...], rows: int, data: Sequence[Tensors]
-) -> list[bytes]:
-    encode = payloads.plain if load.json else payloads.binary
-    dtypes: Mapping[str, str] = {one.name: one.datatype for one in inputs}
-    made = (encode(one, dtypes) for one in data or payloads.synthetic(inputs, rows, load.shapes, load.seed))
-    path = f"/v2/models/{quote(load.model, safe='')}/infer"
-    return [pool.request("POST", path, payload.headers, payload.body) for payload in made]

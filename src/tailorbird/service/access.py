@@ -18,14 +18,16 @@ class Access:
         protocol: ``http`` or ``grpc``.
         model: its name, where the path has it.
         version: the one asked for, where one is.
+        caller: who asks, where a guard knows it.
     """
 
-    __slots__ = ("_id", "_model", "_protocol", "_rows", "_started", "_version")
+    __slots__ = ("_caller", "_id", "_model", "_protocol", "_rows", "_started", "_version")
 
-    def __init__(self, protocol: str, model: str = "", version: int | None = None) -> None:
+    def __init__(self, protocol: str, model: str = "", version: int | None = None, caller: str = "") -> None:
         self._protocol = protocol
         self._model = model
         self._version = version
+        self._caller = caller
         self._id = ""
         self._rows: int | None = None
         self._started = time.perf_counter()
@@ -38,7 +40,7 @@ class Access:
 
     def ends(self, status: int | str) -> None:
         """It is answered, with that status of its protocol."""
-        facts = {"id": self._id or None, "version": self._version, "rows": self._rows}
+        facts = {"caller": self._caller or None, "id": self._id or None, "version": self._version, "rows": self._rows}
         journal.record(
             "request",
             protocol=self._protocol,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from tailorbird.service import wire
-from tailorbird.service.faults import WireError
+from tailorbird.service.guard.tokens import EVERYBODY, Caller
 from tailorbird.service.replies import Reply, html_reply, json_reply
 from tailorbird.service.routes import Operation, Route
 from tailorbird.service.status import status_page
@@ -21,29 +21,29 @@ class _IndexRequest(msgspec.Struct):
 _index_request = msgspec.json.Decoder(_IndexRequest)
 
 
-def describe(plane: DataPlane, found: Route, body: bytes = b"") -> Reply:
+def describe(plane: DataPlane, found: Route, body: bytes = b"", caller: Caller = EVERYBODY) -> Reply:
     """Answer an operation that runs no model.
 
     Args:
         plane: who knows.
         found: the operation, and the model it is about.
         body: of operations that have one.
+        caller: who sees of lists what it may.
 
     Raises:
         WireError: the body is no request of that kind.
         TailorbirdError: as the data plane.
     """
     if found.operation is Operation.REPOSITORY_INDEX:
-        return _index(plane, body)
+        return _index(plane, body, caller)
+    if found.operation is Operation.MODEL_STATISTICS:
+        return _statistics(plane, found, caller)
     return _ANSWERS[found.operation](plane, found)
 
 
-def _index(plane: DataPlane, body: bytes) -> Reply:
-    try:
-        asked = _index_request.decode(body or b"{}")
-    except ValueError as error:
-        raise WireError("the request's JSON is not valid", got=error) from None
-    return json_reply(wire.encode(plane.repository_index(ready=asked.ready)))
+def _index(plane: DataPlane, body: bytes, caller: Caller) -> Reply:
+    asked = wire.decoded(_index_request, body or b"{}")
+    return json_reply(wire.encode([one for one in plane.repository_index(ready=asked.ready) if caller.sees(one.name)]))
 
 
 def _live(plane: DataPlane, _: Route) -> Reply:
@@ -74,8 +74,9 @@ def _config(plane: DataPlane, found: Route) -> Reply:
     return json_reply(wire.encode(plane.model_config(found.model, found.version)))
 
 
-def _statistics(plane: DataPlane, found: Route) -> Reply:
-    return json_reply(wire.encode({"model_stats": plane.model_statistics(found.model, found.version)}))
+def _statistics(plane: DataPlane, found: Route, caller: Caller) -> Reply:
+    accounts = [one for one in plane.model_statistics(found.model, found.version) if caller.sees(one.name)]
+    return json_reply(wire.encode({"model_stats": accounts}))
 
 
 _ANSWERS: dict[Operation, Callable[[DataPlane, Route], Reply]] = {
@@ -86,7 +87,6 @@ _ANSWERS: dict[Operation, Callable[[DataPlane, Route], Reply]] = {
     Operation.MODEL_METADATA: _model,
     Operation.MODEL_READY: _model_ready,
     Operation.MODEL_CONFIG: _config,
-    Operation.MODEL_STATISTICS: _statistics,
 }
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from socket import socket
 
@@ -15,18 +16,34 @@ import tailorbird
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.service import journal
 from tailorbird.service.beside import grpc_beside, metrics_beside
+from tailorbird.service.capacity import within_reach
+from tailorbird.service.doors import Doors
 from tailorbird.service.http import HttpService
 from tailorbird.service.listener import Listener, bind
 from tailorbird.service.metrics import Metrics
+from tailorbird.service.observing import Observers, observing
 from tailorbird.service.options import ServerOptions
+from tailorbird.service.rollout_metrics import change_families
+from tailorbird.service.shared_memory import regions_of
+from tailorbird.service.traffic_metrics import traffic_families
+from tailorbird.service.witness import witnesses_of
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Hub
-from tailorbird.serving.loading import load_hub
+from tailorbird.serving.loading import load
 from tailorbird.serving.processes.events import Event, Happening
+from tailorbird.serving.rollout.controller import Controller
+from tailorbird.serving.rollout.record import Change, What
 
 Ready = Callable[[str], None]
 
 _BAD = {Happening.CRASHED, Happening.GAVE_UP}
+_WORRYING = {What.FAILED, What.STOPPED, What.REFUSED, What.BLIND}
+_EVENTS = {
+    What.FAILED: "model failed to load",
+    What.REFUSED: "model has no room",
+    What.BLIND: str(What.BLIND),
+    What.SIGHTED: str(What.SIGHTED),
+}
 
 
 def serve(source: Path | str, options: ServerOptions | None = None, ready: Ready | None = None) -> None:
@@ -42,12 +59,16 @@ def serve(source: Path | str, options: ServerOptions | None = None, ready: Ready
         UsageError: there is nothing to serve, or the address is none of this machine's.
         TailorbirdError: the one bundle failed to load, or a port is taken.
     """
-    options = options or ServerOptions()
-    bound = bind(options.host, options.port)  # first, so that a taken port is known before minutes of loading
+    options = within_reach(options or ServerOptions(), own_process=True)
+    doors = Doors(options)  # first, so that a wrong file or a taken port is known before minutes of loading
+    bound = bind(options.host, options.port)
     try:
-        hub = _loaded(source, options)
-        with _signals_end_in_peace(), _closing(hub):
-            _listener(hub, bound, options, ready or _announce(hub)).serve_until_told()
+        doors.check_public(bound)
+        with observing(options) as observers:
+            controller = _loaded(source, options)
+            with _signals_end_in_peace(), _running(controller):
+                ready = ready or _announce(controller.hub)
+                _listener(controller, bound, options, ready, observers, doors).serve_until_told()
     finally:
         bound.close()
 
@@ -63,13 +84,15 @@ def running_server(source: Path | str | Hub, options: ServerOptions | None = Non
     Raises:
         TailorbirdError: as :func:`serve`.
     """
-    options = options or ServerOptions(port=0, grpc_port=0)
+    options = within_reach(options or ServerOptions(port=0, grpc_port=0), own_process=False)
+    doors = Doors(options)
     bound = bind(options.host, options.port)
     try:
-        hub = source if isinstance(source, Hub) else _loaded(source, options)
+        doors.check_public(bound)
+        controller = _loaded(source, options)
         started: Future[str] = Future()
-        with _closing(hub):
-            listener = _listener(hub, bound, options, started.set_result)
+        with observing(options) as observers, _running(controller):
+            listener = _listener(controller, bound, options, started.set_result, observers, doors)
             thread = threading.Thread(target=_run_for, args=(listener, started), name="tailorbird server")
             thread.start()
             try:
@@ -81,33 +104,52 @@ def running_server(source: Path | str | Hub, options: ServerOptions | None = Non
         bound.close()
 
 
-def _loaded(source: Path | str, options: ServerOptions) -> Hub:
-    return load_hub(source, options.models, channel=options.channel, watch=_journal_event)
+def _loaded(source: Path | str | Hub, options: ServerOptions) -> Controller:
+    if isinstance(source, Hub):
+        return Controller(source)
+    return load(source, options.models, options.control, watch=_journal_event, told=_journal_change)
 
 
-def _listener(hub: Hub, bound: socket, options: ServerOptions, ready: Ready) -> Listener:
+def _listener(
+    controller: Controller,
+    bound: socket,
+    options: ServerOptions,
+    ready: Ready,
+    observers: Observers,
+    doors: Doors,
+) -> Listener:
+    hub = controller.hub
     unsigned = options.models.allow_unsigned
-    _report_failures(hub)
+    _report_failures(controller)
     if unsigned:
         _warn_of_unsigned(hub)
-    plane = DataPlane(hub, tailorbird.__version__, allow_unsigned=unsigned)
-    metrics = Metrics(plane.numbers).text
-    beside = [*grpc_beside(plane, options), *metrics_beside(metrics, options)]
+    plane = DataPlane(hub, tailorbird.__version__, allow_unsigned=unsigned, recorder=observers.recorder)
+    plane.regions = regions_of(options)
+    changes, traffic = partial(change_families, controller), partial(traffic_families, plane.rollouts)
+    metrics = Metrics(plane.numbers, observers.families, changes, traffic, doors.families).text
+    witnesses = witnesses_of(access_log=options.access_log, telemetry=observers.telemetry)
+    beside = [
+        *grpc_beside(plane, options, witnesses, doors.public(plane)),
+        *metrics_beside(metrics, options, doors.metrics()),
+        *doors.administration(plane, metrics),
+    ]
     app = HttpService(
         plane,
         options.limits,
         metrics if options.metrics_port is None else None,
-        access_log=options.access_log,
+        entrance=doors.public(plane),
+        witnesses=witnesses,
     )
-    return Listener(app, bound, ready, beside=beside, limits=options.limits)
+    return Listener(app, bound, ready, beside=beside, limits=options.limits, tls=doors.tls)
 
 
 @contextmanager
-def _closing(hub: Hub) -> Iterator[None]:
+def _running(controller: Controller) -> Iterator[None]:
     try:
+        controller.start()
         yield
     finally:
-        hub.close()
+        controller.close()
 
 
 def _run_for(listener: Listener, started: Future[str]) -> None:
@@ -132,6 +174,16 @@ def _journal_event(model: str, version: int, event: Event) -> None:
                    seconds=round(event.seconds, 3), **facts)  # fmt: skip
 
 
+def _journal_change(change: Change) -> None:
+    """What happens to models: why one failed is in the log and nowhere else."""
+    facts = {name: value for name in ("model", "version", "reason") if (value := getattr(change, name))}
+    if change.what in _WORRYING:
+        facts["level"] = "warning"
+    if change.seconds is not None:
+        facts["seconds"] = round(change.seconds, 3)
+    journal.record(_EVENTS.get(change.what, f"model {change.what}"), **facts)
+
+
 def _announce(hub: Hub) -> Ready:
     served = ", ".join(f"{model.name}/{model.version}" for model in hub.loaded) or "no model"
 
@@ -142,9 +194,12 @@ def _announce(hub: Hub) -> Ready:
     return announce
 
 
-def _report_failures(hub: Hub) -> None:
-    for model in hub.failed:
-        journal.record("model failed to load", model=model.name, version=model.version, reason=model.reason)
+def _report_failures(controller: Controller) -> None:
+    """Of a hub that somebody else made; the controller reports its own."""
+    told = {(change.model, change.version) for change in controller.record.recent}
+    for model in controller.hub.failed:
+        if (model.name, model.version) not in told:
+            journal.record("model failed to load", model=model.name, version=model.version, reason=model.reason)
 
 
 def _warn_of_unsigned(hub: Hub) -> None:

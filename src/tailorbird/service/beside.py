@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import journal
+from tailorbird.service.admin import Entrance
 from tailorbird.service.bodies import Message, Receive
 from tailorbird.service.faults import MethodNotAllowed, UnknownPath
+from tailorbird.service.guard.front import enter
+from tailorbird.service.guard.guard import Guard
 from tailorbird.service.http import Scope, Send
 from tailorbird.service.listener import Beside, Listener, bind
 from tailorbird.service.options import GRPC_PORT, ServerOptions
 from tailorbird.service.replies import Reply, error_reply, text_reply
+from tailorbird.service.witness import Witnesses
 from tailorbird.serving.dataplane import DataPlane
 
 if TYPE_CHECKING:
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
 _NEEDED = ("grpc", "google.protobuf")
 
 
-def grpc_beside(plane: DataPlane, options: ServerOptions) -> list[Beside]:
+def grpc_beside(
+    plane: DataPlane, options: ServerOptions, witnesses: Witnesses | None = None, entrance: Entrance | None = None
+) -> list[Beside]:
     """The gRPC listener that the options ask for: one, or none.
 
     Raises:
@@ -39,16 +45,17 @@ def grpc_beside(plane: DataPlane, options: ServerOptions) -> list[Beside]:
     from tailorbird.service.rpc.listener import GrpcListener
 
     port = options.grpc_port or GRPC_PORT
-    listener = GrpcListener(plane, options.host, port, options.limits, access_log=options.access_log)
+    listener = GrpcListener(plane, options.host, port, options.limits, witnesses=witnesses, entrance=entrance)
     return [_Grpc(listener, asked=options.grpc_port is not None)]
 
 
-def metrics_beside(text: Callable[[], bytes], options: ServerOptions) -> list[Beside]:
+def metrics_beside(text: Callable[[], bytes], options: ServerOptions, entrance: Entrance) -> list[Beside]:
     """The listener for metrics alone that the options ask for: one, or none; raises as :func:`bind`."""
     if options.metrics_port is None:
         return []
     bound = bind(options.host, options.metrics_port)
-    return [Listener(_MetricsService(text), bound, _told("metrics are served"), limits=options.limits)]
+    app = _MetricsService(text, entrance.guard)
+    return [Listener(app, bound, _told("metrics are served"), limits=options.limits, tls=entrance.tls)]
 
 
 class _Grpc:
@@ -75,8 +82,9 @@ class _Grpc:
 class _MetricsService:
     """An ASGI callable with one path."""
 
-    def __init__(self, text: Callable[[], bytes]) -> None:
+    def __init__(self, text: Callable[[], bytes], guard: Guard | None) -> None:
         self._text = text
+        self._guard = guard
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         reply = self._reply(scope)
@@ -86,6 +94,8 @@ class _MetricsService:
 
     def _reply(self, scope: Scope) -> Reply:
         try:
+            if self._guard is not None:
+                enter(self._guard, scope)
             if scope["raw_path"] != b"/metrics":
                 raise UnknownPath(scope["raw_path"].decode("ascii", "replace"))
             if scope["method"] not in ("GET", "HEAD"):

@@ -10,6 +10,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailorbird.service import wire
+from tailorbird.service.guard.front import NAMES
+from tailorbird.service.guard.tls import names_of
 from tailorbird.service.limits import Limits
 from tailorbird.service.presence import KEY, Presence
 
@@ -21,6 +23,7 @@ PIPELINE = 32
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
 _BAD_REQUEST = b"400 Bad Request"
 _TIMEOUT = b"408 Request Timeout"
+_CROWDED = b"503 Service Unavailable\r\nretry-after: 1"
 
 
 class _Flow(FlowControl):
@@ -48,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self._finished_pieces = 0
         self._unfinished_bytes = 0
         self._presence = Presence()
+        self._names: tuple[str, ...] = ()
         self._heard = self._begun = self.loop.time()
         self._unread = 0
         self._unread_since = 0.0
@@ -57,6 +61,9 @@ class Connection(HttpToolsProtocol):
         """The client is there."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        if len(self.connections) > self._limits.connections:
+            self._refuse(_CROWDED, f"the server has too many connections: expected at most {self._limits.connections}")
+        self._names = names_of(transport.get_extra_info("peercert"))
 
     def data_received(self, data: bytes) -> None:
         """Bytes that finish neither a head nor a piece of a body are waiting in the parser: count them."""
@@ -81,6 +88,8 @@ class Connection(HttpToolsProtocol):
             raise ValueError("too many headers")
         scope: Any = self.scope  # which others may carry what they like in, too
         scope[KEY] = self._presence
+        if self._names:
+            scope[NAMES] = self._names
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

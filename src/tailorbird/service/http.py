@@ -7,14 +7,21 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tailorbird.service import wire
-from tailorbird.service.access import GONE, Access
+from tailorbird.service.access import GONE
+from tailorbird.service.admin import Entrance
 from tailorbird.service.answers import describe
 from tailorbird.service.bodies import Bodies, ClientGone, Message, Receive
-from tailorbird.service.faults import UnknownPath, WireError
+from tailorbird.service.faults import NotAtThisDoor, UnknownPath, WireError
+from tailorbird.service.guard.front import enter, refuse_pages
+from tailorbird.service.guard.guard import hidden
+from tailorbird.service.guard.scopes import ADMINISTRATION
+from tailorbird.service.guard.tokens import EVERYBODY, Caller
 from tailorbird.service.limits import Limits
 from tailorbird.service.presence import Presence, presence_of
 from tailorbird.service.replies import Header, Reply, error_reply, infer_reply, text_reply
 from tailorbird.service.routes import POSTED, Operation, Route, route
+from tailorbird.service.shared_memory import placed
+from tailorbird.service.witness import Witnesses
 from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
 
 Scope = MutableMapping[str, Any]
@@ -23,7 +30,8 @@ Send = Callable[[Message], Awaitable[None]]
 ASIDE_BYTES = 256 << 10
 """Bytes of JSON that take milliseconds to read: larger bodies are read in a thread, so that others need not wait."""
 
-_ACCESS = "tailorbird.access"
+_WITNESS = "tailorbird.witness"
+_CALLER = "tailorbird.caller"
 _READ = frozenset({b"content-length", b"content-encoding", b"inference-header-content-length"})
 
 
@@ -34,7 +42,8 @@ class HttpService:
         plane: the operations.
         limits: what a request may be.
         metrics: makes the text of ``/metrics``; without it there is no such path.
-        access_log: write a line for each inference request.
+        entrance: who is let in, and whether for administration, too.
+        witnesses: are told of each inference request.
     """
 
     def __init__(
@@ -43,53 +52,81 @@ class HttpService:
         limits: Limits | None = None,
         metrics: Callable[[], bytes] | None = None,
         *,
-        access_log: bool = False,
+        entrance: Entrance | None = None,
+        witnesses: Witnesses | None = None,
     ) -> None:
         self._plane = plane
+        entrance = entrance or Entrance()
+        self._guard, self._admin = entrance.guard, entrance.admin
         self._limits = limits or Limits()
         self._metrics = metrics
-        self._access_log = access_log
+        self._witnesses = witnesses
         self._bodies = Bodies(self._limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; never raises but for cancellation."""
+        reply = await self.reply(scope, receive)
+        if reply is not None:
+            await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+            await send({"type": "http.response.body", "body": reply.body})
+
+    async def reply(self, scope: Scope, receive: Receive) -> Reply | None:
+        """The answer to one request, or None where its client has gone; never raises but for cancellation."""
         presence = presence_of(scope)
         try:
-            reply = await self._answer(scope, receive, presence)
+            return await self._answer(scope, receive, presence)
         except ClientGone:
-            return
+            return None
         except asyncio.CancelledError:
             if not presence.gone:
                 raise
-            return
+            return None
         except Exception as error:
-            reply = error_reply(error)
-        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        await send({"type": "http.response.body", "body": reply.body})
+            return error_reply(hidden(error, _caller(scope)))
 
     async def _answer(self, scope: Scope, receive: Receive, presence: Presence) -> Reply:
-        found = route(scope["method"], scope["raw_path"])
-        if found.operation is Operation.METRICS:
-            return self._measured(scope)
-        if found.operation not in POSTED:
-            return describe(self._plane, found)
-        if found.operation is Operation.MODEL_INFER and self._access_log:
-            return await self._logged(found, scope, receive, presence)
+        if self._guard is None:
+            found = route(scope["method"], scope["raw_path"])
+        else:
+            entry = enter(self._guard, scope)
+            found, scope[_CALLER] = entry.route, entry.caller
+        if found.operation is not Operation.MODEL_INFER:
+            return await self._described(found, scope, receive)
+        if self._witnesses is not None:
+            scope[_WITNESS] = self._witnesses.http(scope, found.model, found.version, _caller(scope).name)
+            return await self._witnessed(found, scope, receive, presence)
         return await self._posted(found, scope, receive, presence)
 
-    async def _logged(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
-        access = scope[_ACCESS] = Access("http", found.model, found.version)
-        status = GONE
+    async def _described(self, found: Route, scope: Scope, receive: Receive) -> Reply:
+        if found.operation is Operation.METRICS:
+            return self._measured(scope)
+        if found.operation in ADMINISTRATION:
+            if self._admin is None:
+                raise NotAtThisDoor(found.operation)
+            refuse_pages(scope["headers"])
+        parts: list[bytes] = []
+        try:
+            headers = _headers(scope["headers"])
+            body = await self._bodies.read(headers, receive, parts) if found.operation in POSTED else b""
+            if self._admin is not None and found.operation in ADMINISTRATION:
+                return await self._admin.answer(found, body, _caller(scope))
+            return describe(self._plane, found, body, _caller(scope))
+        finally:
+            self._bodies.let_go(parts)
+
+    async def _witnessed(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
+        status, fault = GONE, None
         try:
             reply = await self._posted(found, scope, receive, presence)
             status = reply.status
         except ClientGone:
             raise
         except Exception as error:
-            reply = error_reply(error)
+            fault = error
+            reply = error_reply(hidden(error, _caller(scope)))
             status = reply.status
         finally:
-            access.ends(status)
+            scope[_WITNESS].ends(status, fault)
         return reply
 
     async def _posted(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
@@ -97,18 +134,20 @@ class HttpService:
         parts: list[bytes] = []
         try:
             body = await self._bodies.read(headers, receive, parts)
-            if found.operation is not Operation.MODEL_INFER:
-                return describe(self._plane, found, body)
             request, form = await self._read(found, body, _json_bytes(headers))
-            if _ACCESS in scope:
-                scope[_ACCESS].asks(request)
+            if _WITNESS in scope:
+                request = scope[_WITNESS].asks(request)
             with presence:
                 response = await self._plane.infer(request)
+            if request.shared:
+                response = placed(response, request.shared, self._plane.regions)
             return await _written(response, form)
         finally:
             self._bodies.let_go(parts)
 
     async def _read(self, found: Route, body: bytes, json_bytes: int | None) -> tuple[InferRequest, wire.ReplyForm]:
+        if json_bytes == 0:  # whose shape the model's signature says
+            await self._plane.awake(found.model, found.version)
         if (len(body) if json_bytes is None else json_bytes) > ASIDE_BYTES:
             return await asyncio.to_thread(self._decode, found, body, json_bytes)
         return self._decode(found, body, json_bytes)
@@ -117,12 +156,17 @@ class HttpService:
         if json_bytes == 0:
             signature = self._plane.signature(found.model, found.version)
             return wire.decode_raw(body, signature, found.model, found.version, self._limits)
-        return wire.decode_infer(body, json_bytes, found.model, found.version, self._limits)
+        return wire.decode_infer(body, json_bytes, found.model, found.version, self._limits, self._plane.regions)
 
     def _measured(self, scope: Scope) -> Reply:
         if self._metrics is None:
             raise UnknownPath(scope["raw_path"].decode("ascii", "replace"))
         return text_reply(self._metrics())
+
+
+def _caller(scope: Scope) -> Caller:
+    """Who was let in; where no guard stands, everybody."""
+    return scope.get(_CALLER, EVERYBODY)  # type: ignore[no-any-return]
 
 
 def _headers(pairs: list[Header]) -> dict[bytes, bytes]:

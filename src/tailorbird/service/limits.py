@@ -29,3 +29,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """From the first byte of a request's head to its last; between two pieces of a body; and for reading an answer."""
     idle_seconds: float = 75.0
     """Between two requests of one connection, and before its first."""
+    connections: int = 16384
+    """HTTP connections at once; fewer where the system gives fewer descriptors. Further ones are told to come back."""
+    grpc_connections: int = 4096
+    """gRPC connections at once, each of which carries many calls."""
+    grpc_calls: int = 2048
+    """gRPC calls at once; gRPC itself refuses more, with RESOURCE_EXHAUSTED. A stream is one call."""

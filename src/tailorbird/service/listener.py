@@ -14,6 +14,9 @@ import uvicorn
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service.connection import Connection
+from tailorbird.service.direct import DirectConnection
+from tailorbird.service.guard.tls import Tls
+from tailorbird.service.heads import Heads
 from tailorbird.service.limits import Limits
 
 DRAIN_SECONDS = 30
@@ -41,6 +44,7 @@ class Listener(uvicorn.Server):
         ready: called once, with the base URL, when requests are taken.
         beside: what else listens; started before ``ready`` is called, and drained side by side.
         limits: how long clients may take.
+        tls: encrypts every connection; None leaves them in the clear.
     """
 
     def __init__(
@@ -51,10 +55,12 @@ class Listener(uvicorn.Server):
         *,
         beside: Sequence[Beside] = (),
         limits: Limits | None = None,
+        tls: Tls | None = None,
     ) -> None:
         limits = limits or Limits()
         super().__init__(_config(app, limits))
         self._bound = bound
+        self._tls = tls
         self._ready = ready
         self._beside = beside
         self._look_every = max(1, round(_TICKS_PER_SECOND * min(2.0, limits.read_seconds / 5)))
@@ -63,8 +69,9 @@ class Listener(uvicorn.Server):
         """Begin to take requests, and say so."""
         for one in self._beside:
             await one.start()
+        self.config.ssl = None if self._tls is None else self._tls.context()
         await super().startup(sockets)
-        self._ready(base_url(self._bound))
+        self._ready(base_url(self._bound, tls=self._tls is not None))
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; now and then clients that take too long are looked for."""
@@ -117,10 +124,13 @@ def bind(host: str, port: int) -> socket.socket:
         raise _refused(host, port, error) from None
 
 
-def base_url(bound: socket.socket) -> str:
-    """``http://host:port`` with the real port."""
+def base_url(bound: socket.socket, *, tls: bool = False) -> str:
+    """``http://host:port`` with the real port, ``https`` where TLS is spoken; ``unix:PATH`` of a socket file."""
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
+    scheme = "https" if tls else "http"
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"{scheme}://{host}:{port}"
 
 
 def _refused(host: str, port: int, error: OSError) -> TailorbirdError:
@@ -134,7 +144,9 @@ def _refused(host: str, port: int, error: OSError) -> TailorbirdError:
 
 
 def _config(app: Callable[..., Any], limits: Limits) -> uvicorn.Config:
-    connection: Any = partial(Connection, limits=limits)  # uvicorn calls it, and asks no more of it
+    connection: Any = partial(
+        DirectConnection, limits=limits, heads=Heads()
+    )  # uvicorn calls it, and asks no more of it
     return uvicorn.Config(
         app,
         http=connection,

@@ -34,10 +34,12 @@ class Metrics:
 
     Args:
         entries: called at each scrape for what is in service.
+        others: called at each scrape for further families of metrics.
     """
 
-    def __init__(self, entries: Callable[[], Iterable[Entry]]) -> None:
+    def __init__(self, entries: Callable[[], Iterable[Entry]], *others: Callable[[], Iterable[Metric]]) -> None:
         self._entries = entries
+        self._others = others
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -55,6 +57,8 @@ class Metrics:
         yield _reasons(entries)
         yield _pending(entries)
         yield from _histograms(entries)
+        for families in self._others:
+            yield from families()
 
 
 def _counter(name: str, words: str, values: Iterable[tuple[Entry, float]]) -> Metric:
@@ -95,15 +99,16 @@ def _histograms(entries: Iterable[Entry]) -> Iterator[Metric]:
     sizes = HistogramMetricFamily("tailorbird_run_seconds", "Runs, by rows", labels=(*_LABELS, "rows"))
     for model, version, found, _ in entries:
         labels = (model, str(version))
-        request.add_metric(labels, _buckets(found.answered), found.answered.sum)
+        request.add_metric(labels, buckets(found.answered), found.answered.sum)
         for phase, one in found.phases.items():
-            phases.add_metric((*labels, phase), _buckets(one), one.sum)
+            phases.add_metric((*labels, phase), buckets(one), one.sum)
         for rows, one in sorted(found.sizes.items()):
-            sizes.add_metric((*labels, str(rows)), _buckets(one), one.sum)
+            sizes.add_metric((*labels, str(rows)), buckets(one), one.sum)
     return iter((request, phases, sizes))
 
 
-def _buckets(one: Histogram) -> list[tuple[str, float]]:
+def buckets(one: Histogram) -> list[tuple[str, float]]:
+    """A histogram as the client library takes it: upper bound, and how many values are no larger."""
     total, found = 0, []
     for bound, count in zip((*map(_bound, BOUNDS), "+Inf"), one.counts, strict=True):
         total += count

@@ -15,7 +15,17 @@ from tailorbird.domain.errors import (
     VersionNotFound,
 )
 from tailorbird.service import compression, journal, wire
-from tailorbird.service.faults import BodyTooLarge, MethodNotAllowed, UnknownEncoding, UnknownPath
+from tailorbird.service.faults import (
+    BodyTooLarge,
+    Forbidden,
+    MethodNotAllowed,
+    NotOffered,
+    Refused,
+    Unauthenticated,
+    UnknownEncoding,
+    UnknownPath,
+)
+from tailorbird.serving.shared_memory import UnknownRegion
 
 Header = tuple[bytes, bytes]
 
@@ -24,9 +34,13 @@ _STATUS: dict[type[BaseException], int] = {
     ModelNotFound: 404,
     VersionNotFound: 404,
     UnknownPath: 404,
+    UnknownRegion: 404,
     MethodNotAllowed: 405,
     BodyTooLarge: 413,
     UnknownEncoding: 501,
+    NotOffered: 501,
+    Unauthenticated: 401,
+    Refused: 403,
     ServingError: 503,
 }
 """By the nearest ancestor of the error's class; anything else is the server's own fault, 500."""
@@ -34,8 +48,13 @@ _STATUS: dict[type[BaseException], int] = {
 _JSON: Header = (b"content-type", b"application/json")
 _PAGE: list[Header] = [
     (b"content-type", b"text/html; charset=utf-8"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
     (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
     (b"cache-control", b"no-store"),
 ]
 _TEXT: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -97,9 +116,26 @@ def _extra(error: TailorbirdError) -> list[Header]:
         return [(b"allow", error.allowed.encode())]
     if isinstance(error, UnknownEncoding):
         return [(b"accept-encoding", compression.ACCEPTED.encode())]
+    if isinstance(error, Refused):
+        return _challenge(error)
     if isinstance(error, BodyTooLarge):  # the rest of the body will not be read
         return [(b"connection", b"close")]
     return []
+
+
+def _challenge(error: Refused) -> list[Header]:
+    """How to be let in, as RFC 6750, section 3, has it: no code for a request that brought no token."""
+    headers: list[Header] = [(b"connection", b"close")] if error.ends_connection else []
+    if isinstance(error, Unauthenticated):
+        code = b', error="invalid_token"' if error.offered else b""
+        if error.asks_browser:
+            headers.append((b"www-authenticate", b'Basic realm="tailorbird: the token is the password"'))
+        return [*headers, (b"www-authenticate", b'Bearer realm="tailorbird"' + code)]
+    if isinstance(error, Forbidden) and error.scopes:
+        scopes = " ".join(error.scopes).encode()
+        words = b'Bearer realm="tailorbird", error="insufficient_scope", scope="' + scopes + b'"'
+        return [*headers, (b"www-authenticate", words)]
+    return headers
 
 
 def _opaque(error: Exception) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from tailorbird.service.faults import MethodNotAllowed, UnknownPath
+from tailorbird.service.faults import MethodNotAllowed, NotOffered, UnknownPath
 
 _MODEL = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(rb"[0-9]{1,18}")
@@ -29,10 +29,25 @@ class Operation(StrEnum):
     MODEL_CONFIG = "model config"
     MODEL_STATISTICS = "model statistics"
     REPOSITORY_INDEX = "repository index"
+    MODEL_LOAD = "model load"
+    MODEL_UNLOAD = "model unload"
+    ROLLOUTS = "rollouts"
+    SHARED_MEMORY_STATUS = "shared memory status"
+    SHARED_MEMORY_REGISTER = "shared memory register"
+    SHARED_MEMORY_UNREGISTER = "shared memory unregister"
     METRICS = "metrics"
 
 
-POSTED = frozenset({Operation.MODEL_INFER, Operation.REPOSITORY_INDEX})
+POSTED = frozenset(
+    {
+        Operation.MODEL_INFER,
+        Operation.REPOSITORY_INDEX,
+        Operation.MODEL_LOAD,
+        Operation.MODEL_UNLOAD,
+        Operation.SHARED_MEMORY_REGISTER,
+        Operation.SHARED_MEMORY_UNREGISTER,
+    }
+)
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -41,6 +56,8 @@ class Route(msgspec.Struct, frozen=True):
     operation: Operation
     model: str = ""
     version: int | None = None
+    region: str = ""
+    """The region of shared memory it is about, unchecked; empty for none or all."""
 
 
 _SERVER = {
@@ -50,6 +67,7 @@ _SERVER = {
     b"/v2/health/ready": Route(Operation.SERVER_READY),
     b"/v2/models/stats": Route(Operation.MODEL_STATISTICS),  # of all; a model of that name has its versions' paths
     b"/v2/repository/index": Route(Operation.REPOSITORY_INDEX),
+    b"/v2/rollouts": Route(Operation.ROLLOUTS),
     b"/metrics": Route(Operation.METRICS),
 }
 _OF_MODEL = {
@@ -59,6 +77,19 @@ _OF_MODEL = {
     (b"config",): Operation.MODEL_CONFIG,
     (b"stats",): Operation.MODEL_STATISTICS,
 }
+_OF_REGION = {
+    b"status": Operation.SHARED_MEMORY_STATUS,
+    b"register": Operation.SHARED_MEMORY_REGISTER,
+    b"unregister": Operation.SHARED_MEMORY_UNREGISTER,
+}
+_NOT_OFFERED = {b"cudasharedmemory": "CUDA shared memory", b"trace": "trace setting", b"logging": "log settings"}
+"""Triton's other operations, by what follows ``/v2/``, whatever the method."""
+_NOT_OFFERED_OF_MODEL = {
+    (b"trace", b"setting"): "trace setting",
+    (b"generate",): "generate",
+    (b"generate_stream",): "generate stream",
+}
+_IN_REPOSITORY = {b"load": Operation.MODEL_LOAD, b"unload": Operation.MODEL_UNLOAD}
 
 
 def route(method: str, path: bytes) -> Route:
@@ -72,6 +103,7 @@ def route(method: str, path: bytes) -> Route:
     Raises:
         UnknownPath: no operation, or a name or version outside the grammar.
         MethodNotAllowed: the operation has another method.
+        NotOffered: it is an operation of Triton's that this server has not.
     """
     found = _match(path) if len(path) <= _PATH_LENGTH else None
     if found is None:
@@ -87,9 +119,17 @@ def _match(path: bytes) -> Route | None:
     if path in _SERVER:
         return _SERVER[path]
     head, *segments = path.split(b"/")
-    if head or len(segments) < 3 or segments[:2] != [b"v2", b"models"]:
+    if not head and segments[0] == b"v2" and len(segments) > 1 and segments[1] in _NOT_OFFERED:
+        raise NotOffered(_NOT_OFFERED[segments[1]])
+    if head or len(segments) < 3:
         return None
-    return _match_model([unquote_to_bytes(segment) for segment in segments[2:]])
+    if segments[:2] == [b"v2", b"models"]:
+        return _match_model([unquote_to_bytes(segment) for segment in segments[2:]])
+    if segments[:3] == [b"v2", b"repository", b"models"]:
+        return _match_repository([unquote_to_bytes(segment) for segment in segments[3:]])
+    if segments[:2] == [b"v2", b"systemsharedmemory"]:
+        return _match_region([unquote_to_bytes(segment) for segment in segments[2:]])
+    return None
 
 
 def _match_model(segments: list[bytes]) -> Route | None:
@@ -98,7 +138,26 @@ def _match_model(segments: list[bytes]) -> Route | None:
     version = None
     if len(rest) >= 2 and rest[0] == b"versions" and _VERSION.fullmatch(rest[1]):
         version, rest = int(rest[1]), rest[2:]
+    if tuple(rest) in _NOT_OFFERED_OF_MODEL and _MODEL.fullmatch(name):
+        raise NotOffered(_NOT_OFFERED_OF_MODEL[tuple(rest)])
     operation = _OF_MODEL.get(tuple(rest))
     if operation is None or not _MODEL.fullmatch(name):
         return None
     return Route(operation, name.decode("ascii"), version)
+
+
+def _match_region(segments: list[bytes]) -> Route | None:
+    """``[region/NAME/]status``, ``register`` or ``unregister``; the name is judged by whoever knows regions."""
+    *region, last = segments
+    if region and (len(region) != 2 or region[0] != b"region"):
+        return None
+    if last not in _OF_REGION or (last == b"register" and not region):
+        return None
+    return Route(_OF_REGION[last], region=region[1].decode("utf-8", "replace") if region else "")
+
+
+def _match_repository(segments: list[bytes]) -> Route | None:
+    """``MODEL/load`` or ``MODEL/unload``."""
+    if len(segments) != 2 or segments[1] not in _IN_REPOSITORY or not _MODEL.fullmatch(segments[0]):
+        return None
+    return Route(_IN_REPOSITORY[segments[1]], segments[0].decode("ascii"))

@@ -7,7 +7,7 @@ sizes is judged before arrays are made.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,16 +17,17 @@ from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.service import tensors
 from tailorbird.service.faults import WireError
 from tailorbird.service.limits import NAME_LENGTH, Limits
+from tailorbird.service.tensor_parameters import OFFSET, REGION, SIZE, classes_of, slice_of
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
+from tailorbird.serving.shared_memory import Reader, Regions
+from tailorbird.serving.slices import Slice
+
+T = TypeVar("T")
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_LENGTH)]
 _Parameters = dict[Annotated[str, msgspec.Meta(max_length=NAME_LENGTH)], Parameter]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _DTYPES = {str(dtype): dtype for dtype in DType}
-_REFUSED = {
-    "shared_memory_region": "shared memory is off on this server",
-    "classification": "classification is not offered",
-}
 
 
 class _Input(msgspec.Struct):
@@ -88,7 +89,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode_infer(
-    body: bytes, json_bytes: int | None, model: str, version: int | None, limits: Limits
+    body: bytes,
+    json_bytes: int | None,
+    model: str,
+    version: int | None,
+    limits: Limits,
+    regions: Regions | None = None,
 ) -> tuple[InferRequest, ReplyForm]:
     """Read an inference request.
 
@@ -98,17 +104,21 @@ def decode_infer(
         model: the model's name, from the path.
         version: its version, from the path, or None.
         limits: what the request may be.
+        regions: clients' shared memory; without it requests that name some are refused.
 
     Raises:
         WireError: the body is no request, contradicts itself, or is over a limit.
+        Overloaded: too much is copied out of shared memory already.
     """
     request = _decode(_json_part(body, json_bytes))
     outputs = request.outputs or []
     _check_counts(request, outputs, limits)
-    inputs, dtypes = _read_inputs(
-        request.inputs, memoryview(body)[len(body) if json_bytes is None else json_bytes :], limits
-    )
+    blobs = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
+    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, None if regions is None else regions.reader())
     parameters = request.parameters or {}
+    asked = _Asked(limits, offered=regions is not None)
+    for output in outputs:
+        asked.add(output)
     value = InferRequest(
         model=model,
         version=version,
@@ -117,8 +127,10 @@ def decode_infer(
         inputs=inputs,
         dtypes=dtypes,
         outputs=tuple(output.name for output in outputs),
+        classes=asked.classes,
+        shared=asked.shared,
     )
-    return value, _reply_form(parameters, outputs, limits)
+    return value, ReplyForm(bool(_flag("the request", parameters, "binary_data_output")), asked.binary)
 
 
 def decode_raw(
@@ -151,8 +163,11 @@ def encode_infer(response: InferResponse, form: ReplyForm) -> Body:
             are not UTF-8); the hint says to ask for binary data.
     """
     blobs: list[bytes | memoryview] = []
+    placed = response.placed or {}
     outputs = [
-        _output(name, response.dtypes[name], array, form.is_binary(name), blobs)
+        _placed(name, response, placed[name])
+        if name in placed
+        else _output(name, response.dtypes[name], array, form.is_binary(name), blobs)
         for name, array in response.outputs.items()
     ]
     answer = _Response(response.model, str(response.version), outputs, response.id or msgspec.UNSET)
@@ -182,8 +197,13 @@ def _json_part(body: bytes, json_bytes: int | None) -> bytes | memoryview:
 
 
 def _decode(text: bytes | memoryview) -> _Request:
+    return decoded(_decoder, text)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], text: bytes | memoryview) -> T:
+    """What a client's JSON says; raises :class:`WireError` for what is no JSON, no such record, or nested too deeply."""
     try:
-        return _decoder.decode(text)
+        return decoder.decode(text)
     except RecursionError:
         raise WireError("the request is nested too deeply") from None
     except ValueError as error:  # msgspec's errors, and bytes that are not UTF-8
@@ -200,7 +220,9 @@ def _check_counts(request: _Request, outputs: list[_AskedOutput], limits: Limits
             raise WireError(f"the request has too many {what}", got=count, expected=f"at most {limit}")
 
 
-def _read_inputs(inputs: list[_Input], blobs: memoryview, limits: Limits) -> tuple[dict[str, Array], dict[str, DType]]:
+def _read_inputs(
+    inputs: list[_Input], blobs: memoryview, limits: Limits, reader: Reader | None
+) -> tuple[dict[str, Array], dict[str, DType]]:
     arrays: dict[str, Array] = {}
     dtypes: dict[str, DType] = {}
     for tensor in inputs:
@@ -210,7 +232,10 @@ def _read_inputs(inputs: list[_Input], blobs: memoryview, limits: Limits) -> tup
         shape = tuple(tensor.shape)
         tensors.element_count(tensor.name, shape, limits)
         size = _blob_size(tensor, limits)
-        if size is None:
+        where = _slice(tensor, reader)
+        if where is not None and reader is not None:
+            arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, reader.read(where))
+        elif size is None:
             arrays[tensor.name] = _from_json(tensor, dtype, shape, limits)
         else:
             blob, blobs = _take(tensor.name, blobs, size)
@@ -243,6 +268,16 @@ def _blob_size(tensor: _Input, limits: Limits) -> int | None:
     return size
 
 
+def _slice(tensor: _Input, reader: Reader | None) -> Slice | None:
+    """Where in shared memory the input's data is."""
+    if not tensor.parameters:
+        return None
+    where = slice_of(f"input '{tensor.name}'", tensor.parameters, offered=reader is not None)
+    if where and ("binary_data_size" in tensor.parameters or tensor.data is not msgspec.UNSET):
+        raise WireError(f"input '{tensor.name}' has data both here and in shared memory")
+    return where
+
+
 def _from_json(tensor: _Input, dtype: DType, shape: tuple[int, ...], limits: Limits) -> Array:
     if isinstance(tensor.data, msgspec.UnsetType):
         raise WireError(f"input '{tensor.name}' has no data", expected="data, or the parameter binary_data_size")
@@ -262,21 +297,31 @@ def _check_parameters(whose: str, parameters: _Parameters, limits: Limits) -> No
         raise WireError(
             f"{whose} has too many parameters", got=len(parameters), expected=f"at most {limits.parameters}"
         )
-    for name, why in _REFUSED.items():
-        if name in parameters:
-            raise WireError(f"{whose} has the parameter {name}", got=why)
 
 
-def _reply_form(parameters: _Parameters, outputs: list[_AskedOutput], limits: Limits) -> ReplyForm:
-    overall = _flag("the request", parameters, "binary_data_output")
-    asked = {}
-    for output in outputs:
-        if output.parameters:
-            _check_parameters(f"output '{output.name}'", output.parameters, limits)
-            flag = _flag(f"output '{output.name}'", output.parameters, "binary_data")
-            if flag is not None:
-                asked[output.name] = flag
-    return ReplyForm(bool(overall), asked)
+class _Asked:
+    """What the parameters of the outputs ask for, by the outputs' names."""
+
+    def __init__(self, limits: Limits, *, offered: bool) -> None:
+        self._limits = limits
+        self._offered = offered
+        self.binary: dict[str, bool] = {}
+        self.classes: dict[str, int] | None = None
+        self.shared: dict[str, Slice] | None = None
+
+    def add(self, output: _AskedOutput) -> None:
+        """One output; the request's limits are checked here."""
+        if not output.parameters:
+            return
+        whose = f"output '{output.name}'"
+        _check_parameters(whose, output.parameters, self._limits)
+        flag = _flag(whose, output.parameters, "binary_data")
+        if flag is not None:
+            self.binary[output.name] = flag
+        if where := slice_of(whose, output.parameters, offered=self._offered):
+            self.shared = {**(self.shared or {}), output.name: where}
+        if classes := classes_of(whose, output.parameters):
+            self.classes = {**(self.classes or {}), output.name: classes}
 
 
 def _flag(whose: str, parameters: _Parameters, name: str) -> bool | None:
@@ -307,7 +352,15 @@ def _output(name: str, dtype: DType, array: Array, binary: bool, blobs: list[byt
     return _Output(name, dtype, array.shape, parameters={"binary_data_size": len(blob)})
 
 
+def _placed(name: str, response: InferResponse, where: Slice) -> _Output:
+    """An output whose data the client finds in its shared memory."""
+    parameters: dict[str, Parameter] = {REGION: where.region, OFFSET: where.offset, SIZE: where.size}
+    return _Output(name, response.dtypes[name], response.outputs[name].shape, parameters=parameters)
+
+
 def _refuse_not_finite(response: InferResponse, form: ReplyForm) -> None:
     for name, array in response.outputs.items():
+        if response.placed and name in response.placed:
+            continue
         if response.dtypes[name].is_float and not form.is_binary(name) and not np.isfinite(array).all():
             raise tensors.binary_needed(name, "holds NaN or Infinity")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
-import numpy as np
 
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.signature import TensorSpec
 from tailorbird.repository.signing.trust import Signer
-from tailorbird.serving.hub import Hub, LoadedModel
-from tailorbird.serving.statistics import Trouble
+from tailorbird.serving.hub import Direction, Hub, IdleModel, LoadedModel
+from tailorbird.serving.pace import Pace, pace_of
+from tailorbird.serving.rollout.record import Change
+from tailorbird.serving.rollout.status import RolloutStatus
 
-EXTENSIONS = ("binary_tensor_data", "parameters", "schedule_policy", "statistics", "model_configuration")
+EXTENSIONS = (
+    *("binary_tensor_data", "classification", "parameters"),
+    *("schedule_policy", "statistics", "model_configuration"),
+)
+SHARED_MEMORY_EXTENSION = "system_shared_memory"
+"""Stated by a server that takes local clients' shared memory."""
 UNSIGNED_EXTENSION = "tailorbird_unsigned"
 """Stated by a server that serves models without a trusted signature, too."""
 
@@ -48,23 +56,8 @@ class IndexEntry(msgspec.Struct, frozen=True):
     name: str
     version: str
     state: str
-    """READY or UNAVAILABLE."""
+    """READY, LOADING, UNLOADING or UNAVAILABLE, as Triton says it."""
     reason: str = ""
-
-
-class Pace(msgspec.Struct, frozen=True):
-    """How a version is doing."""
-
-    answered: int = 0
-    failed: int = 0
-    waiting: int = 0
-    """Requests accepted and not yet answered."""
-    crashes: int = 0
-    p50_ms: float | None = None
-    """Of the latest answers; None before the first."""
-    p99_ms: float | None = None
-    troubles: tuple[Trouble, ...] = ()
-    """The latest failures, the newest first."""
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,10 +70,18 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     signer: Signer | None = None
     pace: Pace = Pace()
+    role: str = ""
+    """``live``, ``canary``, ``shadow``, or ``kept for a rollback``; empty where nobody has said who answers."""
+    memory: int | None = None
+    """Bytes it takes, where that is known."""
+    idle: IdleModel | None = None
+    """Where it is on purpose in no service: why."""
 
     @property
     def state(self) -> str:
         """In words."""
+        if self.idle is not None:
+            return self.idle.reason
         return "ready" if self.ready else "down, starting again" if self.engine else "failed to load"
 
 
@@ -90,6 +91,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     version: str
     models: tuple[ModelStatus, ...]
     allow_unsigned: bool
+    rollouts: tuple[RolloutStatus, ...] = ()
+    changes: tuple[Change, ...] = ()
+    """The latest, the newest first."""
 
 
 def model_metadata(model: LoadedModel, versions: tuple[int, ...]) -> ModelMetadata:
@@ -98,9 +102,16 @@ def model_metadata(model: LoadedModel, versions: tuple[int, ...]) -> ModelMetada
     return ModelMetadata(model.name, tuple(map(str, versions)), model.manifest.format.platform, inputs, outputs)
 
 
-def statuses(hub: Hub) -> tuple[ModelStatus, ...]:
-    """Every version with its engine, signer and pace, in the order of names and versions."""
-    models = [*map(_loaded_status, hub.loaded)]
+def statuses(hub: Hub, memory: Mapping[tuple[str, int], int] | None = None) -> tuple[ModelStatus, ...]:
+    """Every version with its engine, signer and pace, in the order of names and versions.
+
+    Args:
+        hub: the versions.
+        memory: bytes that each takes, where that is known.
+    """
+    weights = memory or {}
+    models = [_loaded_status(one, hub.direction(one.name), weights.get((one.name, one.version))) for one in hub.loaded]
+    models += [ModelStatus(name=one.name, version=one.version, ready=False, idle=one) for one in hub.idle]
     models += [ModelStatus(name=one.name, version=one.version, ready=False) for one in hub.failed]
     return tuple(sorted(models, key=lambda one: (one.name, one.version)))
 
@@ -111,27 +122,23 @@ def index(hub: Hub) -> tuple[IndexEntry, ...]:
 
 
 def _state(model: ModelStatus) -> tuple[str, str]:
+    if model.idle is not None:
+        return model.idle.state, model.idle.reason
     return ("READY", "") if model.ready else ("UNAVAILABLE", f"{model.state}: the server's log has the reason")
 
 
-def _loaded_status(model: LoadedModel) -> ModelStatus:
+def _loaded_status(model: LoadedModel, direction: Direction | None, memory: int | None) -> ModelStatus:
     chosen = model.manifest.candidate
     return ModelStatus(name=model.name, version=model.version, ready=model.alive, engine=chosen.name,
-                       target=str(chosen.target), signer=model.signer, pace=_pace(model))  # fmt: skip
+                       target=str(chosen.target), signer=model.signer, pace=pace_of(model),
+                       role=_role(model.version, direction), memory=memory)  # fmt: skip
 
 
-def _pace(model: LoadedModel) -> Pace:
-    found = model.statistics
-    p50, p99 = np.percentile(found.recent, (50, 99)) * 1e3 if found.recent else (None, None)
-    return Pace(
-        answered=found.answered.count,
-        failed=found.failures.total(),
-        waiting=model.instance.outstanding,
-        crashes=found.crashes,
-        p50_ms=p50,
-        p99_ms=p99,
-        troubles=tuple(found.troubles)[::-1],
-    )
+def _role(version: int, direction: Direction | None) -> str:
+    if direction is None:
+        return ""
+    roles = {direction.shadow: "shadow", direction.canary: "canary", direction.live: "live"}
+    return roles.get(version, "kept for a rollback")
 
 
 def _metadata(spec: TensorSpec) -> TensorMetadata:

@@ -15,6 +15,8 @@ from tailorbird.serving.ticket import Ticket
 
 OUTSTANDING = 256
 """Requests that may wait for, or be inside, one instance."""
+CLOSE_SECONDS = 30.0
+"""How long closing waits for a run: as long as a server drains."""
 
 Outputs = dict[str, Array]
 _Loop = asyncio.AbstractEventLoop
@@ -67,6 +69,7 @@ class ThreadInstance:
         self._limit = outstanding
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # whoever has it may use the engine
         self._accepted = 0  # written under the lock
         self._finished = 0  # written by the worker alone
         self._closing = False
@@ -95,13 +98,29 @@ class ThreadInstance:
         self._accept((loop, future, inputs))
         return await future
 
+    def run_here(self, inputs: Tensors) -> Outputs | None:
+        """Run once in the thread that calls; None where the instance's own is at work, or its engine is being closed.
+
+        Raises:
+            TailorbirdError: as :meth:`run`.
+        """
+        if self.outstanding or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return None if self._closing else self._run(inputs)
+        finally:
+            self._turn.release()
+
     def close(self) -> None:
-        """Refuse new requests, answer those accepted, close the engine; blocks until the thread has ended."""
+        """Refuse new requests, answer those accepted, close the engine; blocks until the thread has ended.
+
+        A run without an end is waited for :data:`CLOSE_SECONDS`, and then left to itself: nobody can end a thread.
+        """
         with self._lock:
             if not self._closing:
                 self._closing = True
                 self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _accept(self, job: _Job) -> None:
         with self._lock:
@@ -118,7 +137,7 @@ class ThreadInstance:
             self._serve(*job)
             self._finished += 1
             del job  # while the queue is empty the last request's tensors would stay alive
-        with contextlib.suppress(TailorbirdError):
+        with self._turn, contextlib.suppress(TailorbirdError):
             self._engine.close()
 
     def _serve(self, loop: _Loop, future: asyncio.Future[Outputs], inputs: Tensors) -> None:
@@ -127,14 +146,22 @@ class ThreadInstance:
         outputs: Outputs | None = None
         failure: TailorbirdError | None = None
         try:
-            outputs = self._engine.run(inputs)
+            with self._turn:
+                outputs = self._run(inputs)
         except TailorbirdError as error:
             failure = error
-        except BaseException as error:  # whatever it is, it must end neither this thread nor the server
-            failure = BackendError(f"{self._name} failed", got=f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, future, outputs, failure)
+
+    def _run(self, inputs: Tensors) -> Outputs:
+        """Whatever goes wrong, it must end neither the thread nor the server."""
+        try:
+            return self._engine.run(inputs)
+        except TailorbirdError:
+            raise
+        except BaseException as error:
+            failure = BackendError(f"{self._name} failed", got=f"{type(error).__name__}: {error}")
+            raise failure from error
 
 
 def _settle(future: asyncio.Future[Outputs], outputs: Outputs | None, failure: TailorbirdError | None) -> None:

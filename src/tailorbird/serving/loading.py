@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from tailorbird.domain import bundle
-from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.domain.errors import UsageError
 from tailorbird.repository import layout
 from tailorbird.repository.base import Repository
 from tailorbird.repository.load import version_folder
 from tailorbird.repository.opening import is_remote, open_repository, repository_of
-from tailorbird.serving.hub import FailedModel, Hub, LoadedModel
-from tailorbird.serving.processes.events import Event
+from tailorbird.serving.hub import Hub
+from tailorbird.serving.rollout.control import Channels, ControlOptions, Mode
+from tailorbird.serving.rollout.controller import Controller
+from tailorbird.serving.rollout.place import RepositoryPlace
+from tailorbird.serving.rollout.record import Told
+from tailorbird.serving.rollout.smoke import smoke_check
 from tailorbird.serving.starting import HubOptions, Started, Watch, put_in_service
-
-_Found = LoadedModel | FailedModel
-_Load = Callable[[str, int], _Found]
-
-
-class _Way(msgspec.Struct, frozen=True):
-    """How everything of one hub is loaded."""
-
-    options: HubOptions
-    channel: str
-    watch: Watch
 
 
 def load_hub(
     source: Path | str, options: HubOptions | None = None, *, channel: str = "", watch: Watch | None = None
 ) -> Hub:
-    """Load what ``source`` holds.
+    """Load what ``source`` holds now, for a hub that stays as it is.
 
     Args:
         source: a ``.engine`` bundle, a version's or a model's folder; or a repository, as a folder or as
@@ -51,31 +40,91 @@ def load_hub(
         TailorbirdError: the one bundle failed to load. In a repository that is a row of
             :attr:`Hub.failed` instead, and the other models are served.
     """
-    way = _Way(options or HubOptions(), channel, watch or _nobody)
+    control = ControlOptions(mode=Mode.NONE, channels=Channels(live=channel))
+    return load(source, options, control, watch=watch).hub
+
+
+def load(
+    source: Path | str,
+    options: HubOptions | None = None,
+    control: ControlOptions | None = None,
+    *,
+    watch: Watch | None = None,
+    told: Told | None = None,
+) -> Controller:
+    """Load what ``source`` holds, with the controller that goes on from there once it is started.
+
+    Args:
+        source: as of :func:`load_hub`.
+        options: how models are put into service.
+        control: when and how they change.
+        watch: told of what happens to the instances' processes.
+        told: of every change of a model.
+
+    Raises:
+        UsageError: there is nothing of the kind. A repository may be empty where a mode was named that can fill it.
+        ModelNotFound: a model that was to be loaded by name is not there.
+        TailorbirdError: as of :func:`load_hub`.
+    """
+    way = _Way(options or HubOptions(), control or ControlOptions(), watch or _nobody, told)
     if is_remote(source):
-        return _load_repository(_repository(source, way), way)
-    if not Path(source).exists():
+        return _controlled(_repository(source, way), way)
+    path = Path(source)
+    if not path.exists():
         raise UsageError(f"nothing to serve at {source}", got="no such file or folder",
                          expected="a repository or a bundle")  # fmt: skip
-    return _load_bundle(Path(source), way) if _is_bundle(Path(source)) else _load_repository(
-        _repository(source, way), way
-    )  # fmt: skip
+    if not _is_bundle(path):
+        return _controlled(_repository(source, way), way)
+    repository = repository_of(path) if _is_model(path) else None
+    return _one(path, way) if repository is None else _controlled(repository, way, path.resolve().name)
+
+
+class _Way(msgspec.Struct, frozen=True):
+    """How everything of one hub is loaded."""
+
+    options: HubOptions
+    control: ControlOptions
+    watch: Watch
+    told: Told | None
 
 
 def _repository(source: Path | str, way: _Way) -> Repository:
     return open_repository(source, allow_unsigned=way.options.allow_unsigned)
 
 
-def _load_bundle(source: Path, way: _Way) -> Hub:
-    repository = repository_of(source) if _is_model(source) else None
-    if repository is not None:
-        return _load_repository(repository, way, source.resolve().name)
-    if way.channel:
-        raise UsageError("a single bundle has no channels", got=f"--channel {way.channel}", expected="a repository")
+def _controlled(repository: Repository, way: _Way, only: str = "") -> Controller:
+    channel = way.control.channels.live
+    place = RepositoryPlace(repository, way.options, channel, only)
+    if way.control.mode in (None, Mode.NONE) and not place.look().serving:
+        raise _nothing(repository, channel)
+    controller = Controller(Hub(), place, way.control, way.watch, way.told)
+    with ExitStack() as undo:
+        undo.callback(controller.close)
+        controller.begin()
+        undo.pop_all()
+    return controller
+
+
+def _one(source: Path, way: _Way) -> Controller:
+    """A single bundle, which stays what it is."""
+    for flag, said, plain in _of_repositories(way.control):
+        if said != plain:
+            raise UsageError(f"a single bundle has no {flag[0]}", got=f"{flag[1]} {said}", expected="a repository")
     with ExitStack() as resources:
         folder = version_folder(source, resources)
         what = Started(bundle.read_manifest(folder).model, _version(source), folder)
-        return Hub([put_in_service(what, way.options, way.watch, resources.pop_all())])
+        model = put_in_service(what, way.options, way.watch, resources.pop_all(), smoke_check)
+    return Controller(Hub([model]), told=way.told)
+
+
+def _of_repositories(control: ControlOptions) -> tuple[tuple[tuple[str, str], object, object], ...]:
+    """What means nothing to a single bundle, what was said of it, and what says nothing."""
+    mode = None if control.mode is Mode.NONE else control.mode
+    return (
+        (("channels", "--channel"), control.channels.live, ""),
+        (("versions to follow", "--model-control-mode"), mode, None),
+        (("neighbours to make room for", "--memory-budget"), control.memory_budget, None),
+    )
 
 
 def _is_bundle(source: Path) -> bool:
@@ -93,35 +142,6 @@ def _version(source: Path) -> int:
     return (layout.version_number(source.name) if source.is_dir() else None) or 1
 
 
-def _load_repository(repository: Repository, way: _Way, only: str = "") -> Hub:
-    """Every model side by side: what takes long is starting runtimes and reading engines."""
-
-    def load(name: str, version: int) -> _Found:
-        return _try(repository, name, version, way)
-
-    def latest(name: str, version: int) -> _Found:
-        return _latest_word(repository, way.channel, load(name, version), load)
-
-    serving = {name: found for name, found in repository.serving(way.channel).items() if only in ("", name)}
-    if not serving:
-        raise _nothing(repository, way.channel)
-    with ThreadPoolExecutor(os.cpu_count(), "loading") as threads:
-        found = list(threads.map(latest, serving.keys(), serving.values()))
-    loaded = [model for model in found if isinstance(model, LoadedModel)]
-    return Hub(loaded, [model for model in found if isinstance(model, FailedModel)])
-
-
-def _latest_word(repository: Repository, channel: str, found: _Found, load: _Load) -> _Found:
-    """What failed is tried again where another version is in service by now: the first may have been collected."""
-    if isinstance(found, LoadedModel):
-        return found
-    with contextlib.suppress(TailorbirdError):
-        version = repository.serving(channel).get(found.name)
-        if version not in (None, found.version):
-            return load(found.name, version)
-    return found
-
-
 def _nothing(repository: Repository, channel: str) -> UsageError:
     models = repository.models()
     if not models:
@@ -135,15 +155,5 @@ def _nothing(repository: Repository, channel: str) -> UsageError:
                       hint="restore one: tailorbird repo restore")  # fmt: skip
 
 
-def _try(repository: Repository, name: str, version: int, way: _Way) -> _Found:
-    try:
-        what = Started(name, version, repository.version_dir(name, version))
-        return put_in_service(what, way.options, way.watch, ExitStack())
-    except TailorbirdError as error:
-        return FailedModel(name, version, error.message)
-    except Exception as error:  # one model's fault, of whatever kind, is not the others'
-        return FailedModel(name, version, f"{type(error).__name__}: {error}")
-
-
-def _nobody(_: str, __: int, ___: Event) -> None:
+def _nobody(*_: object) -> None:
     pass

@@ -33,6 +33,9 @@ from tailorbird.serving.warm import warm_up
 Watch = Callable[[str, int, Event], None]
 """Told of a model, a version and what happened to one of its processes; from a thread of that process's keeper."""
 
+Check = Callable[[Manifest, Batcher], None]
+"""Tries a version that serves nobody yet, by the way that requests take; raises what is wrong with it."""
+
 _Started = tuple[Manifest, Signer | None, Sequence[Executor]]
 
 
@@ -73,7 +76,9 @@ class Started(msgspec.Struct, frozen=True):
         return f"model '{self.name}' version {self.version}"
 
 
-def put_in_service(what: Started, options: HubOptions, watch: Watch, resources: ExitStack) -> LoadedModel:
+def put_in_service(
+    what: Started, options: HubOptions, watch: Watch, resources: ExitStack, check: Check | None = None
+) -> LoadedModel:
     """Start a version's instances, warm, with a batcher in front of them.
 
     Args:
@@ -81,6 +86,7 @@ def put_in_service(what: Started, options: HubOptions, watch: Watch, resources: 
         options: how.
         watch: told of what happens to its processes.
         resources: what its folder lives by; released with the model, or here when it does not start.
+        check: tries it before it is handed out; what that runs is in no statistics.
 
     Raises:
         UsageError: its name cannot be part of a URL.
@@ -95,6 +101,8 @@ def put_in_service(what: Started, options: HubOptions, watch: Watch, resources: 
         with ExitStack() as undo:
             for executor in executors:
                 undo.callback(executor.close)
+            if check is not None:
+                check(manifest, Batcher(manifest, executors, name=what.words))
             batcher = Batcher(manifest, executors, options.batching, statistics.batch, what.words)
             undo.pop_all()
         return LoadedModel(

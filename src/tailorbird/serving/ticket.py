@@ -6,6 +6,8 @@ import time
 
 import msgspec
 
+from tailorbird.serving.trail import Trail
+
 
 class Ticket(msgspec.Struct, frozen=True):
     """When a request came, when its answer is worthless, and how urgent it is. Times are of ``time.monotonic``."""
@@ -15,6 +17,8 @@ class Ticket(msgspec.Struct, frozen=True):
     """After that moment the client no longer waits; None for no end."""
     priority: int = 0
     """1 is served first, larger numbers later; 0 is the model's default, behind every level that is named."""
+    trail: Trail | None = None
+    """Where its way is noted, if anybody traces it."""
 
     @classmethod
     def now(cls, timeout: float | None = None, priority: int = 0) -> Ticket:

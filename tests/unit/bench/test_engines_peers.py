@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from bench import contest, peers
 from bench.contestants import Turn
 from tailorbird.builder.cases.data import save_set
-from tailorbird.builder.gate.fidelity import CAP_DB
 from tailorbird.domain.budget import Check, GateReport
+from tailorbird.domain.fidelity import CAP_DB
 
 pytest.importorskip("nncf")
 

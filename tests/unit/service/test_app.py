@@ -29,6 +29,7 @@ from tailorbird.domain.dtype import DType
 from tailorbird.service import app
 from tailorbird.service.options import ServerOptions
 from tailorbird.serving.hub import FailedModel, Hub
+from tailorbird.serving.rollout.controller import Controller
 from tests.protocol.engines import echo_model
 
 slow = echo_model("slow", DType.FP32, delay=0.7)
@@ -39,7 +40,7 @@ def watch():
     print("two accepted", file=sys.stderr, flush=True)
 
 threading.Thread(target=watch, daemon=True).start()
-app.load_hub = lambda *_, **__: Hub([slow], [FailedModel("late", 2, "altered")])
+app.load = lambda *_, **__: Controller(Hub([slow], [FailedModel("late", 2, "altered")]))
 app.serve(Path("anywhere"), ServerOptions(port=0, grpc_port=0))
 sys.stderr.write("ended well\\n")
 """

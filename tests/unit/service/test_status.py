@@ -4,6 +4,7 @@ import re
 import shutil
 
 import httpx
+import numpy as np
 import pytest
 
 from tailorbird.domain.dtype import DType
@@ -12,8 +13,18 @@ from tailorbird.service.app import running_server
 from tailorbird.service.options import ServerOptions
 from tailorbird.service.status import BANNER, status_page
 from tailorbird.serving.dataplane import DataPlane
-from tailorbird.serving.descriptions import EXTENSIONS, ModelStatus, Pace, ServerStatus
-from tailorbird.serving.hub import FailedModel, Hub
+from tailorbird.serving.descriptions import EXTENSIONS, ModelStatus, ServerStatus
+from tailorbird.serving.hub import FailedModel, Hub, IdleModel, State
+from tailorbird.serving.pace import Pace, spread_of
+from tailorbird.serving.rollout.record import Change, What
+from tailorbird.serving.rollout.status import (
+    CanaryStatus,
+    OutputAgreement,
+    RolloutStatus,
+    ShadowStatus,
+    Side,
+    Stop,
+)
 from tailorbird.serving.starting import HubOptions
 from tailorbird.serving.statistics import Failure, Trouble
 from tests.protocol.engines import echo_model
@@ -29,8 +40,8 @@ def model(name="resnet", **fields):
     return ModelStatus(name=name, **plain | {"signer": Signer(KEY, "ci")} | fields)
 
 
-def page(*models, allow_unsigned=False):
-    return status_page(ServerStatus("1.2.3", models, allow_unsigned)).decode()
+def page(*models, allow_unsigned=False, rollouts=(), changes=()):
+    return status_page(ServerStatus("1.2.3", models, allow_unsigned, rollouts, changes)).decode()
 
 
 def text(html):
@@ -40,37 +51,113 @@ def text(html):
 def test_what_it_says():
     said = text(page(model(), model("late", version=1, ready=False, engine="", target="", signer=None)))
     assert "version 1.2.3, 1 of 2 models ready" in said
-    assert "resnet 3 openvino int8 static 4t openvino:cpu:avx512 ci ed25519:0123456789ab… 0 - 0 ready" in said
-    assert "late 1 - - 0 - 0 failed to load" in said
+    assert (
+        "resnet ready version 3 openvino int8 static 4t openvino:cpu:avx512 signed by ci ed25519:0123456789ab… "
+        "no answer yet requests 0 failed 0 in the queue 0 p50 – p99 – rows a run –"
+    ) in said
+    assert said.endswith("late failed to load version 1 failed to load")
     assert "nsigned" not in said
 
 
 def test_unsigned_engines_are_told_of_on_every_page():
     unsigned = page(model(), model("wild", signer=None), allow_unsigned=True)
     assert text(unsigned).count(BANNER) == 1
-    assert re.findall(r'class="name">(\w+)</td>(?:(?!</tr>).)*class="mark">unsigned', unsigned) == ["wild"]
+    assert re.findall(r"<h2>(\w+)</h2>(?:(?!</section>).)*>unsigned</span>", unsigned) == ["wild"]
     assert BANNER in page(allow_unsigned=True)  # also where no model is
 
 
 def test_nothing_is_served():
-    assert text(page()).endswith(
-        "version 1.2.3, 0 of 0 models ready Model Version Engine Signed by Requests p50, p99 Queue State no model"
-    )
+    assert text(page()).endswith("version 1.2.3, 0 of 0 models ready no model")
 
 
 def test_how_it_is_doing():
     troubles = (Trouble(1e9 + 1, Failure.REJECTED, "too many wait"), Trouble(1e9, Failure.OTHER, HOSTILE))
-    pace = Pace(answered=1200, failed=3, waiting=7, crashes=2, p50_ms=0.4123, p99_ms=1234.5, troubles=troubles)
+    pace = Pace(answered=1200, failed=3, waiting=7, crashes=2, p50_ms=0.4123, p99_ms=1234.5, troubles=troubles,
+                spread=spread_of((0.001, 0.002, 0.004)), rows_a_run=2.5, most_rows=8, alive=1, instances=2)  # fmt: skip
     html = page(
-        model(pace=pace),
+        model(pace=pace, memory=300 << 20),
         model("down", ready=False, pace=Pace(troubles=(Trouble(1e9 + 2, Failure.BACKEND, "crashed"),))),
-    )
+        changes=(Change(at=1e9 + 3, what=What.LIVE, model="resnet", version=3, seconds=1.25, reason="secret"),
+                 Change(at=1e9, what=What.BLIND)),
+    )  # fmt: skip
     said = text(html)
-    assert "… 1200 3 failed 0.412, 1234 ms 7 ready crashed 2 times" in said
-    assert "0 - 0 down, starting again" in said
+    assert (
+        "requests 1\u202f200 failed 3 in the queue 7 p50 0.412 ms p99 1234 ms rows a run 2.5 of 8 "
+        "instances 1 of 2 crashed 2 times memory 300 MiB"
+    ).replace("\u202f", " ") in said
+    assert "down down, starting again version 3" in said
     assert "Recent errors 01:46:42 UTC down: crashed 01:46:41 UTC resnet: too many wait 01:46:40 UTC" in said
+    assert "Recent changes 01:46:43 UTC resnet/3: live in 1.2 s 01:46:40 UTC repository cannot be read" in said
+    assert "secret" not in said
     assert "<script" not in html
     assert '<meta http-equiv="refresh" content="5">' in html
+
+
+def test_the_spread_has_every_answer_and_its_ends():
+    spread = spread_of(tuple(np.geomspace(1e-3, 1e-1, 500)))
+    assert sum(spread.counts) == 500
+    assert (spread.low_ms, spread.high_ms) == (pytest.approx(1, rel=0.05), pytest.approx(100, rel=0.05))
+    narrow = spread_of((0.0,) * 3)
+    assert narrow.high_ms / narrow.low_ms > 4  # steady answers are one bar in the middle, not noise enlarged
+    assert [place for place, count in enumerate(narrow.counts) if count] == [len(narrow.counts) // 2]
+    assert spread_of(()) is None
+
+
+def canary(stop=None, **fields):
+    sides = {"canary": Side(4, 120, 6, 2.5, 31.0), "live": Side(3, 1080, 0, 1.2, 3.4)}
+    plain = {
+        "version": 4,
+        "weight": 0.1,
+        "state": "running",
+        "evidence": 3.25,
+        "stops_at": 100.0,
+        "verdict": "no worse",
+    }
+    return CanaryStatus(**plain | sides | {"stop": stop} | fields)
+
+
+def shadow(**fields):
+    logits = OutputAgreement(name="logits", compared=90, max_abs_error=0.0123, snr_db=41.2, worst_snr_db=33.0,
+                             cosine=0.999871, top1=0.995)  # fmt: skip
+    outputs = (logits, OutputAgreement(name="ids", compared=90, equal=1.0))
+    plain = {"version": 5, "share": 1.0, "compared": 90, "errors": 1, "dropped": 2, "waiting": 0, "latency_ratio": 0.84}
+    return ShadowStatus(**plain | {"outputs": outputs} | fields)
+
+
+def test_who_answers_beside_the_live_version():
+    versions = [model(version=number, role=role) for number, role in
+                ((2, "kept for a rollback"), (3, "live"), (4, "canary"), (5, "shadow"))]  # fmt: skip
+    said = text(page(*versions, rollouts=(RolloutStatus("resnet", 3, canary(), shadow()),)))
+    assert "1 of 1 models ready" in said
+    order = [said.index(f"version {number} {role}") for number, role in
+             ((3, "live"), (5, "shadow"), (4, "canary"), (2, "kept for a rollback"))]  # fmt: skip
+    assert order == sorted(order)
+    assert (
+        "Canary: version 4 running 10 % of the requests. no worse live 3 canary 4 requests 1 080 120 errors 0 6 "
+        "p50 1.2 ms 2.5 ms p99 3.4 ms 31 ms evidence against it 3.25, stopped at 100"
+    ) in said
+    assert (
+        "Shadow: version 5 Copies of 100 % of the requests: 90 compared, 1 failed, 2 dropped, 0.84 times the live "
+        "version's latency. output SNR worst SNR largest error cosine same winner equal "
+        "logits 41.2 dB 33 dB 0.0123 0.99987 99.5 % – ids – – – – – 100 %"
+    ) in said
+
+
+def test_a_stopped_canary_says_why():
+    stop = Stop(at=1e9, model="resnet", reason="errors", words="5 % of its requests fail", evidence=140.0,
+                canary=Side(4), live=Side(3))  # fmt: skip
+    status = canary(stop, state="stopped", weight=0.0, verdict="stopped: 5 % of its requests fail <b>")
+    said = page(model(role="live"), rollouts=(RolloutStatus("resnet", 3, status),))
+    assert "0 % of the requests, stopped at 01:46:40 UTC. stopped: 5 % of its requests fail &lt;b&gt;" in text(said)
+    assert '<rect class="live" width="100" height="4"/>' in said
+
+
+def test_a_model_whose_newest_version_failed_is_ready_by_the_one_before():
+    said = text(page(model(role="live"), model(version=4, ready=False, engine="", signer=None)))
+    assert "1 of 1 models ready resnet ready version 3 live" in said
+    assert said.endswith("version 4 failed to load")
+    idle = IdleModel("resnet", 3, State.UNAVAILABLE, "evicted: memory budget")
+    assert "0 of 1 models ready resnet evicted: memory budget" in text(page(model(ready=False, engine="", idle=idle)))
 
 
 def test_the_numbers_are_the_models_own():
@@ -82,7 +169,9 @@ def test_the_numbers_are_the_models_own():
         httpx.post(f"{url}/v2/models/echo/infer", json={"inputs": []})
         said = text(httpx.get(url).text)
     assert re.search(
-        r"3 1 failed [\d.]+, [\d.]+ ms 0 ready Recent errors \d\d:\d\d:\d\d UTC echo: missing input &#x27;x", said
+        r"requests 3 failed 1 in the queue 0 p50 [\d.]+ ms p99 [\d.]+ ms rows a run 1 instances 1 "
+        r"Recent errors \d\d:\d\d:\d\d UTC echo: missing input &#x27;x",
+        said,
     )
 
 
@@ -106,7 +195,10 @@ def test_the_server_answers_with_it():
         answer = httpx.get(url)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+        assert answer.headers["content-security-policy"] == (
+            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        assert (answer.headers["referrer-policy"], answer.headers["x-frame-options"]) == ("no-referrer", "DENY")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert BANNER in answer.text
         assert "secret" not in answer.text

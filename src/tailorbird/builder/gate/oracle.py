@@ -17,10 +17,10 @@ import numpy as np
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend, Session
 from tailorbird.builder.cases.data import load_set, save_set
-from tailorbird.builder.gate.fidelity import CAP_DB, snr_db
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import ModelError, TailorbirdError
+from tailorbird.domain.fidelity import CAP_DB, snr_db
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 import numpy as np
 
-from tailorbird.builder.gate.fidelity import CAP_DB, decibels, strange
 from tailorbird.domain.budget import Check
 from tailorbird.domain.dtype import Array
+from tailorbird.domain.fidelity import CAP_DB, decibels, strange
 from tailorbird.domain.signature import Tensors
 
 Run = Callable[[Tensors], dict[str, Array]]

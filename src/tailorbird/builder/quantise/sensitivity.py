@@ -15,12 +15,12 @@ import msgspec
 
 from tailorbird.backends import registry
 from tailorbird.builder.cases.data import load_set
-from tailorbird.builder.gate.fidelity import snr_db, strange
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.quantise.methods import Unit
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import StepError
+from tailorbird.domain.fidelity import snr_db, strange
 from tailorbird.domain.signature import Signature
 
 GROUPS = 12

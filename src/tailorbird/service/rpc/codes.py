@@ -10,24 +10,22 @@ import grpc
 
 from tailorbird.domain.errors import ModelNotFound, ServingError, TailorbirdError, UsageError, VersionNotFound
 from tailorbird.service import journal
-from tailorbird.service.faults import WireError
+from tailorbird.service.faults import NotOffered, Refused, Unauthenticated
+from tailorbird.serving.shared_memory import RegionExists, UnknownRegion
 
 DETAIL_BYTES = 2000
 """Bytes of an error's words. They travel in a header, percent-encoded, and clients refuse headers above 8 KiB."""
-
-
-class NotOffered(WireError):
-    """The protocol has that operation, this server has not."""
-
-    def __init__(self, operation: str) -> None:
-        super().__init__(f"the operation {operation} is not offered by this server")
 
 
 _CODES: dict[type[BaseException], grpc.StatusCode] = {
     UsageError: grpc.StatusCode.INVALID_ARGUMENT,
     ModelNotFound: grpc.StatusCode.NOT_FOUND,
     VersionNotFound: grpc.StatusCode.NOT_FOUND,
+    UnknownRegion: grpc.StatusCode.NOT_FOUND,
+    RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     NotOffered: grpc.StatusCode.UNIMPLEMENTED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    Refused: grpc.StatusCode.PERMISSION_DENIED,
     ServingError: grpc.StatusCode.UNAVAILABLE,
 }
 """By the nearest ancestor of the error's class; anything else is the server's own fault, INTERNAL."""

@@ -7,12 +7,14 @@ from typing import Any
 import grpc
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.service.admin import Entrance
 from tailorbird.service.limits import Limits
+from tailorbird.service.rpc.gate import Gate
 from tailorbird.service.rpc.servicer import Servicer
+from tailorbird.service.rpc.tls import credentials
+from tailorbird.service.witness import Witnesses
 from tailorbird.serving.dataplane import DataPlane
 
-CALLS = 2048
-"""Calls at once; gRPC itself refuses more, with RESOURCE_EXHAUSTED. A stream is one call."""
 FRAMING_BYTES = 1 << 20
 """What a message may be longer than an HTTP body: names, shapes and framing around the tensors."""
 _KEEP_ALIVE_MS = 60_000
@@ -27,8 +29,8 @@ class GrpcListener:
         host: a name or an address, IPv4 or IPv6.
         port: 0 takes any free one.
         limits: what a request may be.
-        calls: calls at once.
-        access_log: write a line for each inference request.
+        witnesses: are told of each inference request.
+        entrance: who is let in, how, and whether for administration, too.
     """
 
     def __init__(
@@ -38,15 +40,15 @@ class GrpcListener:
         port: int,
         limits: Limits | None = None,
         *,
-        calls: int = CALLS,
-        access_log: bool = False,
+        witnesses: Witnesses | None = None,
+        entrance: Entrance | None = None,
     ) -> None:
         self._plane = plane
         self._host = host
         self._asked = port
         self._limits = limits or Limits()
-        self._calls = calls
-        self._access_log = access_log
+        self._witnesses = witnesses
+        self._entrance = entrance or Entrance()
         self._server: Any = None
         self._servicer: Servicer | None = None
         self.port = 0
@@ -67,10 +69,14 @@ class GrpcListener:
         """
         if not 0 <= self._asked <= 65535:
             raise UsageError(f"cannot listen on {self.address}", got="no such port", expected="0 to 65535")
-        self._servicer = Servicer(self._plane, self._limits, access_log=self._access_log)
+        guard = self._entrance.guard
+        self._servicer = Servicer(
+            self._plane, self._limits, witnesses=self._witnesses, entrance=self._entrance
+        )
         self._server = grpc.aio.server(
             options=_options(self._limits),
-            maximum_concurrent_rpcs=self._calls,
+            interceptors=() if guard is None else (Gate(guard),),
+            maximum_concurrent_rpcs=self._limits.grpc_calls,
         )
         for service, handlers in self._servicer.handlers().items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -91,7 +97,9 @@ class GrpcListener:
 
     def _bind(self) -> int:
         try:
-            return int(self._server.add_insecure_port(self.address))
+            if self._entrance.tls is None:
+                return int(self._server.add_insecure_port(self.address))
+            return int(self._server.add_secure_port(self.address, credentials(self._entrance.tls)))
         except RuntimeError:
             raise TailorbirdError(
                 f"cannot listen for gRPC on {self.address}", got="the address could not be bound",
@@ -106,4 +114,5 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
         ("grpc.keepalive_time_ms", _KEEP_ALIVE_MS),  # a peer that is gone without a word is noticed
         ("grpc.keepalive_timeout_ms", _KEEP_ALIVE_TIMEOUT_MS),
+        ("grpc.max_allowed_incoming_connections", limits.grpc_connections),
     ]

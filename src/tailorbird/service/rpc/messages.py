@@ -14,8 +14,11 @@ from tailorbird.service.limits import NAME_LENGTH, Limits
 from tailorbird.service.rpc import schema
 from tailorbird.service.rpc.contents import from_contents
 from tailorbird.service.rpc.scan import split, varint
+from tailorbird.service.tensor_parameters import OFFSET, REGION, SIZE, classes_of, slice_of
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
 from tailorbird.serving.descriptions import ModelMetadata, TensorMetadata
+from tailorbird.serving.shared_memory import Reader, Regions
+from tailorbird.serving.slices import Slice
 
 SMALL_MESSAGE = 64 << 10
 """Bytes of a message that is no inference request."""
@@ -23,10 +26,6 @@ SMALL_MESSAGE = 64 << 10
 _MODEL_LENGTH = 128
 _VERSION = re.compile(r"[0-9]{1,18}")
 _DTYPES = {str(dtype): dtype for dtype in DType}
-_REFUSED = {
-    "shared_memory_region": "shared memory is off on this server",
-    "classification": "classification is not offered",
-}
 _RAW_OUTPUT = b"\x32"
 """The tag of ``ModelInferResponse.raw_output_contents``: field 6, length-delimited."""
 _INFER_RESPONSE = b"\x12"
@@ -55,21 +54,24 @@ def model_and_version(name: str, version: str) -> tuple[str, int | None]:
     return name, int(version) if version else None
 
 
-def decode_infer(message: bytes, limits: Limits) -> InferRequest:
+def decode_infer(message: bytes, limits: Limits, regions: Regions | None = None) -> InferRequest:
     """Read a ``ModelInferRequest``.
 
     Args:
         message: as received; raw tensors become views of it where their alignment allows.
         limits: what the request may be.
+        regions: clients' shared memory; without it requests that name some are refused.
 
     Raises:
         WireError: the message is no request, contradicts itself, or is over a limit.
+        Overloaded: too much is copied out of shared memory already.
     """
     header, blobs = split(message, limits)
     request = _parse(schema.ModelInferRequest, header)
     _check_length("the request's id", request.id)
     model, version = model_and_version(request.model_name, request.model_version)
-    inputs, dtypes = _read_inputs(request.inputs, blobs, limits)
+    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, None if regions is None else regions.reader())
+    asked = _Asked(limits, offered=regions is not None)
     return InferRequest(
         model=model,
         version=version,
@@ -77,7 +79,9 @@ def decode_infer(message: bytes, limits: Limits) -> InferRequest:
         parameters=_parameters("the request", request.parameters, limits),
         inputs=inputs,
         dtypes=dtypes,
-        outputs=tuple(_output_name(output, limits) for output in request.outputs),
+        outputs=tuple(asked.add(output) for output in request.outputs),
+        classes=asked.classes,
+        shared=asked.shared,
     )
 
 
@@ -129,35 +133,53 @@ def _parse(kind: Any, message: bytes) -> Any:
         raise WireError("the message is not valid protobuf", got=error) from None
 
 
-def _read_inputs(inputs: Any, blobs: list[memoryview], limits: Limits) -> tuple[dict[str, Array], dict[str, DType]]:
-    if blobs and len(blobs) != len(inputs):
+def _read_inputs(
+    inputs: Any, blobs: list[memoryview], limits: Limits, reader: Reader | None
+) -> tuple[dict[str, Array], dict[str, DType]]:
+    slices = [_slice(tensor, limits, reader) for tensor in inputs]
+    if blobs and len(blobs) != slices.count(None):
         raise WireError("the request's raw_input_contents do not match its inputs", got=len(blobs),
-                        expected=f"{len(inputs)}, one for each input in order")  # fmt: skip
+                        expected=f"{slices.count(None)}, one for each input in order")  # fmt: skip
+    raw = iter(blobs)
     arrays: dict[str, Array] = {}
     dtypes: dict[str, DType] = {}
-    for place, tensor in enumerate(inputs):
+    for tensor, where in zip(inputs, slices, strict=True):
         name = tensor.name
-        _check_input(tensor, arrays, limits)
+        _check_input(tensor, arrays)
         dtype = dtypes[name] = _dtype(tensor)
         shape = _shape(name, tensor.shape, limits)
-        if not blobs:
+        if where is None and not blobs:
             arrays[name] = from_contents(name, dtype, shape, tensor.contents)
-        elif tensor.HasField("contents"):
-            raise WireError(f"input '{name}' has contents in a request with raw_input_contents",
-                            hint="send all inputs the one way or all the other")  # fmt: skip
-        else:
-            arrays[name] = tensors.from_binary(name, dtype, shape, blobs[place])
+            continue
+        _check_without_contents(tensor, shared=where is not None)
+        blob = next(raw) if where is None or reader is None else reader.read(where)
+        arrays[name] = tensors.from_binary(name, dtype, shape, blob)
     return arrays, dtypes
 
 
-def _check_input(tensor: Any, known: dict[str, Array], limits: Limits) -> None:
+def _check_without_contents(tensor: Any, *, shared: bool) -> None:
+    if not tensor.HasField("contents"):
+        return
+    if shared:
+        raise WireError(f"input '{tensor.name}' has data both here and in shared memory")
+    raise WireError(f"input '{tensor.name}' has contents in a request with raw_input_contents",
+                    hint="send all inputs the one way or all the other")  # fmt: skip
+
+
+def _slice(tensor: Any, limits: Limits, reader: Reader | None) -> Slice | None:
+    """Where in shared memory the input's data is."""
+    if not tensor.parameters:
+        return None
+    whose = f"input '{tensor.name[:NAME_LENGTH]}'"
+    return slice_of(whose, _parameters(whose, tensor.parameters, limits), offered=reader is not None)
+
+
+def _check_input(tensor: Any, known: dict[str, Array]) -> None:
     _check_length("an input's name", tensor.name)
     if not tensor.name:
         raise WireError("an input has no name")
     if tensor.name in known:
         raise WireError(f"input '{tensor.name}' is given twice")
-    if tensor.parameters:
-        _parameters(f"input '{tensor.name}'", tensor.parameters, limits)
 
 
 def _dtype(tensor: Any) -> DType:
@@ -176,11 +198,28 @@ def _shape(name: str, dims: Any, limits: Limits) -> tuple[int, ...]:
     return shape
 
 
-def _output_name(output: Any, limits: Limits) -> str:
-    _check_length("an output's name", output.name)
-    if output.parameters:
-        _parameters(f"output '{output.name}'", output.parameters, limits)
-    return str(output.name)
+class _Asked:
+    """What the parameters of the outputs ask for, by the outputs' names."""
+
+    def __init__(self, limits: Limits, *, offered: bool) -> None:
+        self._limits = limits
+        self._offered = offered
+        self.classes: dict[str, int] | None = None
+        self.shared: dict[str, Slice] | None = None
+
+    def add(self, output: Any) -> str:
+        """One output; returns its name."""
+        _check_length("an output's name", output.name)
+        name = str(output.name)
+        if not output.parameters:
+            return name
+        whose = f"output '{name}'"
+        parameters = _parameters(whose, output.parameters, self._limits)
+        if where := slice_of(whose, parameters, offered=self._offered):
+            self.shared = {**(self.shared or {}), name: where}
+        if classes := classes_of(whose, parameters):
+            self.classes = {**(self.classes or {}), name: classes}
+        return name
 
 
 def _parameters(whose: str, given: Any, limits: Limits) -> dict[str, Parameter]:
@@ -189,8 +228,6 @@ def _parameters(whose: str, given: Any, limits: Limits) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for name, parameter in given.items():
         _check_length(f"the name of a parameter of {whose}", name)
-        if name in _REFUSED:
-            raise WireError(f"{whose} has the parameter {name}", got=_REFUSED[name])
         choice = parameter.WhichOneof("parameter_choice")
         if choice is None:
             raise WireError(f"{whose} has a parameter without a value", got=repr(name))
@@ -203,14 +240,23 @@ def _check_length(what: str, text: str) -> None:
         raise WireError(f"{what} is too long", got=f"{len(text)} characters", expected=f"at most {NAME_LENGTH}")
 
 
+def _point(output: Any, where: Slice) -> bytes:
+    """Say where the client finds the data; its place among the raw contents stays, and is empty."""
+    output.parameters[REGION].string_param = where.region
+    output.parameters[OFFSET].int64_param = where.offset
+    output.parameters[SIZE].int64_param = where.size
+    return b""
+
+
 def _infer_parts(response: InferResponse) -> list[bytes | memoryview]:
     """The message in parts to be joined: protobuf's own call would copy each tensor three times."""
     message = schema.ModelInferResponse(model_name=response.model, model_version=str(response.version), id=response.id)
     parts: list[bytes | memoryview] = [b""]
     for name, array in response.outputs.items():
         dtype = response.dtypes[name]
-        message.outputs.add(name=name, datatype=dtype, shape=array.shape)
-        blob = tensors.to_binary(dtype, array)
+        output = message.outputs.add(name=name, datatype=dtype, shape=array.shape)
+        where = response.placed.get(name) if response.placed else None
+        blob = tensors.to_binary(dtype, array) if where is None else _point(output, where)
         parts += [_RAW_OUTPUT, varint(len(blob)), blob]
     parts[0] = message.SerializeToString()
     return parts

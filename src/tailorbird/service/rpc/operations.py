@@ -10,6 +10,7 @@ from google.protobuf import json_format
 
 from tailorbird.domain.errors import ModelNotFound, VersionNotFound
 from tailorbird.service.rpc import messages, schema
+from tailorbird.service.rpc.gate import CALLER
 from tailorbird.serving.dataplane import DataPlane
 
 
@@ -56,11 +57,13 @@ async def _model_config(plane: DataPlane, request: Any) -> Any:
 async def _model_statistics(plane: DataPlane, request: Any) -> Any:
     """Without a name of all models, as Triton has it."""
     about = messages.model_and_version(request.name, request.version) if request.name else ()
-    return _filled(schema.ModelStatisticsResponse, {"model_stats": plane.model_statistics(*about)})
+    accounts = [one for one in plane.model_statistics(*about) if CALLER.get().sees(one.name)]
+    return _filled(schema.ModelStatisticsResponse, {"model_stats": accounts})
 
 
 async def _repository_index(plane: DataPlane, request: Any) -> Any:
-    return _filled(schema.RepositoryIndexResponse, {"models": plane.repository_index(ready=request.ready)})
+    entries = [one for one in plane.repository_index(ready=request.ready) if CALLER.get().sees(one.name)]
+    return _filled(schema.RepositoryIndexResponse, {"models": entries})
 
 
 async def _health(plane: DataPlane, request: Any) -> Any:
@@ -89,8 +92,6 @@ HEALTH = {"Check": Described(schema.HealthCheckRequest, _health)}
 """By name in ``grpc.health.v1.Health``."""
 
 NOT_OFFERED = (
-    *("RepositoryModelLoad", "RepositoryModelUnload"),
-    *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
     *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
     *("TraceSetting", "LogSettings"),
 )

@@ -11,14 +11,24 @@ import grpc
 import msgspec
 
 from tailorbird.domain.errors import Overloaded
-from tailorbird.service.access import Access
+from tailorbird.service.admin import Entrance
+from tailorbird.service.faults import NotAtThisDoor, NotOffered
+from tailorbird.service.guard.guard import hidden
 from tailorbird.service.limits import Limits
+from tailorbird.service.routes import Operation
 from tailorbird.service.rpc import codes, messages, schema
+from tailorbird.service.rpc.administrative import ADMINISTRATIVE
+from tailorbird.service.rpc.gate import CALLER, model_allowed, model_of
 from tailorbird.service.rpc.operations import HEALTH, INFERENCE, NOT_OFFERED, Described
+from tailorbird.service.rpc.sharing import SHARED_MEMORY, Sharing
+from tailorbird.service.shared_memory import placed, shared_memory_is_off
+from tailorbird.service.witness import Witnesses
 from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
 
 PIPELINE = 16
 """Requests of one stream that wait or run at a time; further ones stay with the client."""
+
+_UNARY, _STREAM = f"{schema.INFERENCE}/ModelInfer", f"{schema.INFERENCE}/ModelStreamInfer"
 
 _Unary = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -32,21 +42,33 @@ class Servicer:
     Args:
         plane: the operations.
         limits: what a request may be.
-        access_log: write a line for each inference request.
+        witnesses: are told of each inference request.
+        entrance: who may ask for which model, and whether for administration, too.
     """
 
-    def __init__(self, plane: DataPlane, limits: Limits, *, access_log: bool = False) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        limits: Limits,
+        *,
+        witnesses: Witnesses | None = None,
+        entrance: Entrance | None = None,
+    ) -> None:
+        entrance = entrance or Entrance()
+        self._guard, self._admin = entrance.guard, entrance.admin
         self._plane = plane
-        self._access_log = access_log
+        self._witnesses = witnesses
         self._limits = limits
         self._held = 0
         self._draining = asyncio.Event()
 
     def handlers(self) -> dict[str, dict[str, Any]]:
         """For each service, a handler by the name of each operation."""
-        unary = {name: self._describe(operation) for name, operation in INFERENCE.items()}
-        unary |= {name: _refuse(name) for name in NOT_OFFERED if name not in INFERENCE}
-        health = {name: self._describe(operation) for name, operation in HEALTH.items()}
+        unary = {name: self._describe(name, operation) for name, operation in INFERENCE.items()}
+        unary |= {name: self._administer(name) for name in ADMINISTRATIVE}
+        unary |= {name: self._share(operation) for name, operation in SHARED_MEMORY.items()}
+        unary |= {name: _refuse(name) for name in NOT_OFFERED if name not in unary}
+        health = {name: self._describe(name, operation) for name, operation in HEALTH.items()}
         inference = _unary_handlers({**unary, "ModelInfer": self._infer})
         stream = grpc.stream_stream_rpc_method_handler(self._stream)
         return {schema.INFERENCE: {**inference, "ModelStreamInfer": stream}, schema.HEALTH: _unary_handlers(health)}
@@ -55,30 +77,66 @@ class Servicer:
         """Take no further request from streams: each ends once what it sent before is answered."""
         self._draining.set()
 
-    def _describe(self, operation: Described) -> _Unary:
+    def _describe(self, name: str, operation: Described) -> _Unary:
         async def answer(message: bytes, _: Any) -> bytes:
             request = messages.parse(operation.request, message)
+            if self._guard is not None and (about := model_of(name, request)):
+                model_allowed(self._guard, *about)
             return bytes((await operation.answer(self._plane, request)).SerializeToString())
+
+        return answer
+
+    def _administer(self, name: str) -> _Unary:
+        change = ADMINISTRATIVE[name]
+
+        async def answer(message: bytes, _: Any) -> bytes:
+            if self._admin is None:
+                raise NotAtThisDoor(change.operation)
+            request = messages.parse(change.request, message)
+            if self._guard is not None:
+                model_allowed(self._guard, change.operation, request.model_name)
+            return bytes((await change.answer(self._admin, request, CALLER.get())).SerializeToString())
+
+        return answer
+
+    def _share(self, change: Sharing) -> _Unary:
+        async def answer(message: bytes, _: Any) -> bytes:
+            if self._admin is None:
+                raise NotAtThisDoor(change.operation)
+            if self._plane.regions is None:
+                raise shared_memory_is_off()
+            request = messages.parse(change.request, message)
+            return bytes(change.answer(self._plane.regions, request).SerializeToString())
 
         return answer
 
     async def _infer(self, message: bytes, context: Any) -> bytes:
         with self._holding(message):
-            request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
-            return messages.encode_infer(await self._run(request))
+            request = _within(self._decode(message), context.time_remaining())
+            return messages.encode_infer(await self._run(request, context, _UNARY))
 
-    async def _run(self, request: InferRequest) -> InferResponse:
-        if not self._access_log:
-            return await self._plane.infer(request)
-        access = Access("grpc")
-        access.asks(request)
+    def _decode(self, message: bytes) -> InferRequest:
+        request = messages.decode_infer(message, self._limits, self._plane.regions)
+        if self._guard is not None:
+            model_allowed(self._guard, Operation.MODEL_INFER, request.model)
+        return request
+
+    async def _run(self, request: InferRequest, context: Any, method: str) -> InferResponse:
+        if self._witnesses is None:
+            return await self._answered(request)
+        witness = self._witnesses.grpc(context.invocation_metadata(), method, CALLER.get().name)
+        request = witness.asks(request)
         try:
-            response = await self._plane.infer(request)
+            response = await self._answered(request)
         except BaseException as error:
-            access.ends(codes.code_of(error).name)
+            witness.ends(codes.code_of(error).name, error)
             raise
-        access.ends(grpc.StatusCode.OK.name)
+        witness.ends(grpc.StatusCode.OK.name)
         return response
+
+    async def _answered(self, request: InferRequest) -> InferResponse:
+        response = await self._plane.infer(request)
+        return placed(response, request.shared, self._plane.regions) if request.shared else response
 
     async def _stream(self, _: Any, context: Any) -> None:
         """Requests are run side by side, and answered in the order in which they came."""
@@ -104,10 +162,10 @@ class Servicer:
     async def _answer_in_stream(self, message: bytes, context: Any) -> bytes:
         try:
             with self._holding(message):
-                request = _within(messages.decode_infer(message, self._limits), context.time_remaining())
-                return messages.encode_stream(await self._run(request))
+                request = _within(self._decode(message), context.time_remaining())
+                return messages.encode_stream(await self._run(request, context, _STREAM))
         except Exception as error:
-            _, words = codes.status(error)
+            _, words = codes.status(hidden(error, CALLER.get()))
             return messages.encode_stream_error(words, messages.request_id(message, self._limits))
 
     @contextmanager
@@ -136,7 +194,7 @@ def _answering(call: _Unary) -> _Unary:
         try:
             return await call(message, context)
         except Exception as error:
-            code, words = codes.status(error)
+            code, words = codes.status(hidden(error, CALLER.get()))
         await context.abort(code, words)
         raise AssertionError  # abort does not return
 
@@ -145,7 +203,7 @@ def _answering(call: _Unary) -> _Unary:
 
 def _refuse(operation: str) -> _Unary:
     async def refuse(_: bytes, __: Any) -> bytes:
-        raise codes.NotOffered(operation)
+        raise NotOffered(operation)
 
     return refuse
 

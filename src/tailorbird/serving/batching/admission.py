@@ -84,7 +84,7 @@ class Admission:
             deadline = ticket.arrived + self._timeout
         rank = LAST if self._one_level else _rank(ticket.priority)
         probe = deadline is not None and not self._in_time(form, rank, deadline - now)
-        return Terms(rank, deadline, probe)
+        return Terms(rank, deadline, probe, ticket.trail)
 
     def _check_room(self, form: Form) -> None:
         if self.requests >= self._most:

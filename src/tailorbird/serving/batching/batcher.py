@@ -23,13 +23,15 @@ from tailorbird.serving.batching.admission import Admission, BatchOptions, too_l
 from tailorbird.serving.batching.costs import CostTable
 from tailorbird.serving.batching.executors import Executor, Slot, Slots
 from tailorbird.serving.batching.forms import Form, Forms, Rules
+from tailorbird.serving.batching.gathering import Gathering, Guest
 from tailorbird.serving.batching.patience import Patience
 from tailorbird.serving.batching.queueing import Queue, Reason
 from tailorbird.serving.batching.requests import Departures, Part, Request, Terms, own_copies
 from tailorbird.serving.batching.rows import cut, joined, parted
-from tailorbird.serving.batching.runs import Batch, Observer, Runner, as_own
+from tailorbird.serving.batching.runs import Batch, Observer, Runner, as_own, leg
 from tailorbird.serving.batching.work import Work
 from tailorbird.serving.ticket import Ticket
+from tailorbird.serving.trail import Trail
 
 Outputs = dict[str, Array]
 
@@ -62,9 +64,11 @@ class Batcher:
         self._in_order = options.preserve_ordering
         self._rules = rules = Rules.of(signature, profile)
         row_limit = options.row_limit(rules.most)
-        self._forms = Forms(signature, profile, rules, table, row_limit)
+        self._forms = Forms(signature, profile, rules, table, row_limit, len(executors))
         self._slots = slots = Slots(executors)
         self._runner = Runner(slots, name)
+        self._gathering = Gathering(self._runner, rules, name, observer)
+        self._brief = any(slot.here is not None for slot in slots.all)
         work = Work(rules, table, slots)
         self._queue: Queue[Part] = Queue(work.seconds, in_order=self._in_order)
         self._admission = Admission(options, row_limit, work, slots, self._queue)
@@ -81,6 +85,11 @@ class Batcher:
     def alive(self) -> bool:
         """Whether any executor is there to run requests."""
         return not self._closing and bool(self._slots.alive)
+
+    @property
+    def instances(self) -> tuple[int, int]:
+        """How many executors are alive, and how many there are."""
+        return self._slots.alive, len(self._slots.all)
 
     @property
     def outstanding(self) -> int:
@@ -108,13 +117,16 @@ class Batcher:
         now = time.monotonic()
         admission = self._admission
         terms = admission.check(form, ticket, now)
-        form.bucket.arrivals.note(now, form.rows)
         admission.requests += 1
         admission.rows += form.rows
         try:
+            future = self._gathered(form, inputs, now, terms)
+            if future is not None:
+                return await future
+            form.bucket.arrivals.note(now, form.rows)
             slot = self._at_once(form)
             if slot is not None:
-                return await self._run_alone(slot, form, inputs)
+                return await self._run_alone(slot, form, inputs, terms.trail)
             return await self._run_queued(form, inputs, now, terms)
         finally:
             admission.requests -= 1
@@ -140,6 +152,7 @@ class Batcher:
         loop = self._loop
         if loop is not None and loop.is_running():
             if self._thread == threading.get_ident():
+                self._run_gathered()
                 self._refuse_all(self._being_put_away())
             else:
                 self._drain_in(loop)
@@ -170,6 +183,38 @@ class Batcher:
         if loop is not self._loop:
             self._loop, self._thread = loop, threading.get_ident()
 
+    def _gathered(self, form: Form, inputs: Tensors, now: float, terms: Terms) -> asyncio.Future[Outputs] | None:
+        """The shortest way, for brief runs: with what else comes in this turn of the loop. None for the others."""
+        gathering = self._gathering
+        if not gathering.admits(form):
+            if not self._brief or len(self._queue) or self._in_order or not form.bucket.brief.allows(form.rows):
+                return None
+            self._run_gathered()  # a group that this request may not join
+            slot = self._slots.free()
+            if slot is None or slot.here is None:
+                return None
+            gathering.begin(slot, form.bucket)
+            asyncio.get_running_loop().call_soon(self._run_gathered)
+        guest = Guest(asyncio.get_running_loop().create_future(), form, inputs, now, terms)
+        gathering.join(guest)
+        if not self._rules.joins:
+            self._run_gathered()
+        return guest.future
+
+    def _run_gathered(self) -> None:
+        left = self._gathering.run()
+        if left is not None:
+            slot, guests = left
+            self._start(slot, [self._part_of(guest) for guest in guests], Reason.IDLE)
+        elif len(self._queue):
+            self._dispatch()
+
+    def _part_of(self, guest: Guest) -> Part:
+        request = Request(guest.future, guest.arrived, guest.terms)
+        part = Part(request, guest.inputs, guest.form, next(self._orders))
+        request.consist_of([part])
+        return part
+
     def _at_once(self, form: Form) -> Slot | None:
         """An executor for a request that nobody is before and nothing is to be done to; None if it has to queue."""
         rules = self._rules
@@ -178,7 +223,7 @@ class Batcher:
         slot = self._slots.free()
         return None if slot is None or self._patience.holds(form) else slot
 
-    async def _run_alone(self, slot: Slot, form: Form, inputs: Tensors) -> Outputs:
+    async def _run_alone(self, slot: Slot, form: Form, inputs: Tensors, trail: Trail | None) -> Outputs:
         """The short way: the caller's own task runs the executor, and nothing is copied."""
         slot.busy = True
         started = time.monotonic()
@@ -190,11 +235,15 @@ class Batcher:
         finally:
             if len(self._queue):
                 self._dispatch()
-            if self._observer is not None:
+            if self._observer is not None or trail is not None:
                 reason = Reason.ALONE
                 if self._rules.joins:
                     reason = Reason.FULL if form.rows == self._rules.most else Reason.IDLE
-                self._observer(Batch(form.rows, 1, 0, reason, (0.0,), 0.0, time.monotonic() - started, 0.0, failed))
+                batch = Batch(form.rows, 1, 0, reason, (0.0,), 0.0, time.monotonic() - started, 0.0, failed)
+                if self._observer is not None:
+                    self._observer(batch)
+                if trail is not None:
+                    trail.legs.append(leg(batch, started, started))
 
     async def _run_queued(self, form: Form, inputs: Tensors, now: float, terms: Terms) -> Outputs:
         """The long way: queued, perhaps in parts, joined with others, run, parted."""
@@ -287,9 +336,14 @@ class Batcher:
             running, failed = time.monotonic() - started, True
             self._recover(slot, parts, error)
             self._dispatch()
+        replying = time.monotonic() - started - running
+        batch = replace(batch, running=running, replying=replying, failed=failed)
         if self._observer is not None:
-            replying = time.monotonic() - started - running
-            self._observer(replace(batch, running=running, replying=replying, failed=failed))
+            self._observer(batch)
+        for part, queued in zip(parts, batch.queued, strict=True):
+            trail = part.request.terms.trail
+            if trail is not None:
+                trail.legs.append(leg(batch, part.request.arrived + queued, started))
 
     def _answer(self, parts: list[Part], outputs: Outputs, padding: int) -> None:
         answers = parted(outputs, [part.rows for part in parts], padding)

@@ -92,33 +92,45 @@ class Costs:
     def __init__(self, table: CostTable, elements: float) -> None:
         self._table = table
         self._scale = table.scale(elements)
-        self._seen: dict[int, _Ratio] = {}
+        self._seen: dict[int, Ratio] = {}
+
+    @property
+    def noise(self) -> float:
+        """Of the table: how much longer than the median its slow runs took, as a fraction."""
+        return self._table.noise
+
+    def predicted(self, rows: int, busy: int = 1) -> float:
+        """Seconds by the table alone, whatever was seen; 0 if unknown."""
+        return self._table.seconds(rows, busy) * self._scale
 
     def seconds(self, rows: int, busy: int = 1) -> float:
         """Seconds of a run with that many rows while ``busy`` executors run, itself among them; 0 if unknown."""
         ratio = self._seen.get(busy)
-        predicted = self._table.seconds(rows, busy) * self._scale
+        predicted = self.predicted(rows, busy)
         return predicted * ratio.mean if ratio else predicted
 
     def at_most(self, rows: int, busy: int = 1) -> float:
         """Seconds that such a run seldom exceeds: the usual ones and two mean deviations; 0 if unknown."""
         ratio = self._seen.get(busy)
-        predicted = self._table.seconds(rows, busy) * self._scale
+        predicted = self.predicted(rows, busy)
         return predicted * (ratio.mean + 2 * ratio.deviation if ratio else 1 + self._table.noise)
 
     def observe(self, rows: int, busy: int, seconds: float) -> None:
         """Take note of a run that was seen."""
-        predicted = self._table.seconds(rows, busy) * self._scale
+        predicted = self.predicted(rows, busy)
         if predicted > 0:
-            ratio = self._seen.setdefault(busy, _Ratio(1.0, self._table.noise / 2))
+            ratio = self._seen.setdefault(busy, Ratio(1.0, self._table.noise / 2))
             ratio.observe(seconds / predicted)
 
 
-class _Ratio(msgspec.Struct):
+class Ratio(msgspec.Struct):
+    """Of seen to predicted seconds: a moving average."""
+
     mean: float
     deviation: float
 
     def observe(self, seen: float) -> None:
+        """One more."""
         held = min(max(seen, self.mean / STRIDE), self.mean * STRIDE)
         self.deviation += GAIN * (abs(held - self.mean) - self.deviation)
         self.mean += GAIN * (held - self.mean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tailorbird.domain.dtype import Array
@@ -16,6 +16,9 @@ class Executor(Protocol):
     It may have an attribute ``alive``: False while it cannot run (its process died, and has not been started
     again). Without one it counts as alive. When a run is cancelled it may be asked for the next one before
     the cancelled one has ended, and has to keep that waiting.
+
+    It may have a method ``run_here(inputs)``, which runs in the thread that calls, and returns None where it cannot
+    at the moment.
     """
 
     async def run(self, inputs: Tensors) -> dict[str, Array]:
@@ -32,11 +35,13 @@ class Slot:
         executor: owned from here on.
     """
 
-    __slots__ = ("busy", "executor", "fouled", "mortal", "until")
+    __slots__ = ("busy", "executor", "fouled", "here", "mortal", "until")
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.mortal = hasattr(executor, "alive")
+        self.here: Callable[[Tensors], dict[str, Array] | None] | None = getattr(executor, "run_here", None)
+        """Runs in the thread that calls."""
         self.busy = False
         self.until = 0.0
         """When its run is expected to end, by the monotonic clock."""

@@ -8,6 +8,7 @@ import msgspec
 
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Shape, Signature, Tensors
+from tailorbird.serving.batching.brief import BRIEF_SECONDS, Brief
 from tailorbird.serving.batching.costs import Costs, CostTable
 from tailorbird.serving.batching.waiting import Arrivals
 
@@ -58,12 +59,15 @@ class Bucket:
 
     Args:
         costs: what its runs cost.
+        most: rows of a run.
+        bound: seconds up to which a run is brief.
     """
 
-    __slots__ = ("arrivals", "costs")
+    __slots__ = ("arrivals", "brief", "costs")
 
-    def __init__(self, costs: Costs) -> None:
+    def __init__(self, costs: Costs, most: int = 1, bound: float = 0.0) -> None:
         self.costs = costs
+        self.brief = Brief(costs, most, bound)
         self.arrivals = Arrivals(QUIET)
 
 
@@ -83,10 +87,20 @@ class Forms:
         rules: what may be done with rows.
         table: what runs cost.
         most_rows: of one request.
+        instances: executors that share the event loop.
     """
 
-    def __init__(self, signature: Signature, profile: Profile, rules: Rules, table: CostTable, most_rows: int) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        profile: Profile,
+        rules: Rules,
+        table: CostTable,
+        most_rows: int,
+        instances: int = 1,
+    ) -> None:
         self._rules = rules
+        self._brief = BRIEF_SECONDS / instances
         self._signature = signature
         self._profile = rules.widened(profile, most_rows)
         self._table = table
@@ -123,5 +137,5 @@ class Forms:
         bucket = self._buckets.get(key)
         if bucket is None:
             elements = sum(map(prod, shapes.values())) / rows
-            bucket = self._buckets[key] = Bucket(Costs(self._table, elements))
+            bucket = self._buckets[key] = Bucket(Costs(self._table, elements), self._rules.most, self._brief)
         return bucket

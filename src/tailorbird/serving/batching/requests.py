@@ -14,6 +14,7 @@ from tailorbird.domain.signature import Tensors
 from tailorbird.serving.batching import rows
 from tailorbird.serving.batching.forms import Bucket, Form
 from tailorbird.serving.batching.queueing import Piece
+from tailorbird.serving.trail import Trail
 
 Outputs = dict[str, Array]
 
@@ -27,6 +28,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     """When its answer is worthless, by the monotonic clock."""
     probe: bool = False
     """Accepted against the odds, to learn whether the odds are right."""
+    trail: Trail | None = None
+    """Where its way is noted, if anybody traces it."""
 
 
 class Request:

@@ -14,6 +14,7 @@ from tailorbird.domain.signature import Tensors
 from tailorbird.serving.batching.executors import Slot, Slots
 from tailorbird.serving.batching.forms import Bucket
 from tailorbird.serving.batching.queueing import Reason
+from tailorbird.serving.trail import Leg
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +36,12 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 Observer = Callable[[Batch], None]
+
+
+def leg(batch: Batch, taken: float, began: float) -> Leg:
+    """The batch as a request with rows in it saw it; times by the monotonic clock."""
+    ended = began + batch.running
+    return Leg(taken, began, ended, batch.rows, batch.requests, batch.padding, batch.reason, batch.failed)
 
 
 class Runner:
@@ -75,6 +82,24 @@ class Runner:
             slot.busy = False
         if not fouled:
             bucket.costs.observe(rows, busy, time.monotonic() - started)
+        return outputs
+
+    def here(self, slot: Slot, bucket: Bucket, rows: int, inputs: Tensors) -> dict[str, Array] | None:
+        """Run once in this very thread; None where the executor cannot do that now.
+
+        Raises:
+            TailorbirdError: whatever the executor raised, as an error of ours.
+        """
+        assert slot.here is not None
+        started = time.monotonic()
+        try:
+            outputs = slot.here(inputs)
+        except Exception as error:
+            raise as_own(error, self._name) from error.__cause__
+        if outputs is not None:
+            seconds = time.monotonic() - started
+            bucket.costs.observe(rows, 1, seconds)
+            bucket.brief.observe(rows, seconds)
         return outputs
 
 

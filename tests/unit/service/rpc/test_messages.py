@@ -117,8 +117,8 @@ BAD = [
      "input 'x' has too many parameters: got 3, expected at most 2"),
     ({"inputs": [{**TENSOR, "parameters": {"shared_memory_region": {"string_param": "s"}}}]},
      "input 'x' has the parameter shared_memory_region: got shared memory is off on this server"),
-    ({"outputs": [{"name": "y", "parameters": {"classification": {"int64_param": 3}}}]},
-     "output 'y' has the parameter classification: got classification is not offered"),
+    ({"outputs": [{"name": "y", "parameters": {"classification": {"int64_param": 0}}}]},
+     "output 'y' has a classification that is no number of classes: got 0, expected a whole number, 1 or more"),
 ]  # fmt: skip
 
 

@@ -6,7 +6,9 @@ pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from tailorbird.service.limits import Limits
 from tailorbird.service.rpc import schema
+from tailorbird.service.rpc.administrative import ADMINISTRATIVE
 from tailorbird.service.rpc.operations import INFERENCE, NOT_OFFERED
+from tailorbird.service.rpc.sharing import SHARED_MEMORY
 from tailorbird.service.rpc.servicer import Servicer, _within
 from tailorbird.serving.dataplane import DataPlane, InferRequest
 from tailorbird.serving.hub import Hub
@@ -52,5 +54,6 @@ def test_every_published_operation_is_answered():
 
 def test_every_operation_we_compiled_is_offered_or_refused():
     compiled = {method.name for method in schema.POOL.FindServiceByName(schema.INFERENCE).methods}
-    assert compiled <= {*INFERENCE, *NOT_OFFERED, "ModelInfer", "ModelStreamInfer"}
-    assert not set(INFERENCE) & set(NOT_OFFERED)
+    offered = {*INFERENCE, *ADMINISTRATIVE, *SHARED_MEMORY, "ModelInfer", "ModelStreamInfer"}
+    assert compiled == offered
+    assert not offered & set(NOT_OFFERED)

@@ -1,0 +1,1 @@
+"""The contests of :mod:`bench.serving`, and what they share."""

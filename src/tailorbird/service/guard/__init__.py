@@ -1,0 +1,1 @@
+"""The guard: who may do what, at which door."""

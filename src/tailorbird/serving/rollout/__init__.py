@@ -1,0 +1,1 @@
+"""Rollout: which version answers, and how one takes over from another without losing a request."""
