@@ -49,7 +49,7 @@ test: $(VENV)/.dev  ## run the tests (ARGS= goes to pytest)
 
 # --- the checks ---
 
-.PHONY: check lint types floors sizes kill
+.PHONY: check lint types floors sizes conformance kill
 check: lint types floors sizes test  ## all that CI checks
 
 lint: $(VENV)/.dev  ## formatting and ruff's rules
@@ -64,6 +64,9 @@ floors: $(VENV)/.dev  ## imports go down only
 
 sizes: $(VENV)/.dev  ## lengths of modules and functions
 	$(BIN)/python -m pytest --quiet tests/project/test_sizes.py
+
+conformance: $(VENV)/.dev  ## the protocol's checks against us and the real Triton
+	$(BIN)/python -m tests.conformance docs/conformance.md
 
 kill: $(VENV)/.dev  ## the heavy tests: kill loops, full disks
 	$(BIN)/python -m pytest -m heavy $(ARGS)

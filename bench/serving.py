@@ -64,10 +64,8 @@ def prepare(contests: tuple[str, ...], rivals: tuple[str, ...], args: argparse.N
             else:
                 triton.prepare()
     for served in dict.fromkeys(one for name in contests for one in NEEDS[name]):
-        if args.rebuild:
-            served.bundle.unlink(missing_ok=True)
         said(f"engine: {served.name}")
-        served.build(args.build_seconds)
+        served.build(args.build_seconds, anew=args.rebuild)
 
 
 def _run(contests: tuple[str, ...], rivals: tuple[str, ...], args: argparse.Namespace) -> int:

@@ -56,15 +56,16 @@ class Served:
         """Inputs of the opt shape, or of that with another batch."""
         return self.sample({name: (rows or dims[0], *dims[1:]) for name, dims in self.shapes[1].items()}, seed)
 
-    def build(self, seconds: float = BUILD_SECONDS) -> None:
-        """Build it, if that was not done before; raises as :func:`tailorbird.build`."""
-        if self.bundle.exists():
+    def build(self, seconds: float = BUILD_SECONDS, *, anew: bool = False) -> None:
+        """Build it, if that was not done before, or without what earlier builds left; raises as the build does."""
+        if self.bundle.exists() and not anew:
             return
         self.bundle.parent.mkdir(parents=True, exist_ok=True)
         low, opt, high = map(format_shapes, self.shapes)
         edges = {"min_shapes": low, "opt_shapes": opt, "max_shapes": high}
         with workdir() as folder, BuildProgress() as progress:
             settings = {"time_budget": seconds, "data": str(_data(self, folder)), **edges, **self.settings}
+            settings |= {"cache": str(folder / "cache")} if anew else {}
             unfinished = folder / self.bundle.name
             api.build(self.source(folder), output=unfinished, name=self.name, observers=[progress], **settings)
             shutil.copyfile(unfinished, self.bundle.with_suffix(".unfinished"))

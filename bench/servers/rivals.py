@@ -56,6 +56,8 @@ class Rival:
     """A request with one row of a large tensor, as bytes to send."""
     numbers: Ask
     """A request with one row of few numbers, in JSON."""
+    restless: bool = False
+    """It takes a good part of a core while nobody asks it anything: others are measured while it is paused."""
 
 
 FLASK = Environment("flask", ("flask==3.1.3", "gunicorn==27.0.1"))
@@ -106,9 +108,12 @@ def bentoml(spec: Spec, folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def mlserver(spec: Spec, folder: Path) -> Iterator[Server]:
-    """In its own process where there is one instance, which is its fastest way, and otherwise a worker for each."""
+    """A worker for each instance, its default; none where a run takes no time, which is faster then.
+
+    Without a worker runs block its event loop, and it closes connections that have waited for five seconds.
+    """
     port = free_port()
-    workers = spec.workers if spec.workers > 1 else 0
+    workers = 0 if spec.runtime == "double" else spec.workers
     settings = {"host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(),
                 "parallel_workers": workers, "debug": False, "use_structured_logging": False}  # fmt: skip
     model = {"name": NAME, "implementation": "mlserver_model.Served"}
@@ -169,7 +174,7 @@ def _octets(row: Any) -> bytes:
 RIVALS = (
     Rival("triton", None, triton, oip_json, oip_json),
     Rival("litserve", LITSERVE, litserve, lambda row: post("/infer", {"tensor": _base64(row)}),
-          lambda row: post("/infer", {"x": row.tolist()})),
+          lambda row: post("/infer", {"x": row.tolist()}), restless=True),
     Rival("mlserver", MLSERVER, mlserver, _oip_base64, oip_json),
     Rival("bentoml", BENTOML, bentoml, lambda row: post("/infer", {"tensors": [_base64(row)]}),
           lambda row: post("/plain", {"x": [row.tolist()]})),

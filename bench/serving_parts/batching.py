@@ -171,7 +171,7 @@ def _ladder(plan: Plan, case: Case, found: list[Contestant], sheet: Sheet) -> No
             if got.failed or got.refused or tail > bound:
                 climbing.remove(one)
             else:
-                held[one.name] = (len(got.answered) / got.seconds, tail)
+                held[one.name] = (len(got.answered) / got.elapsed, tail)
     for name, (rate, tail) in held.items():
         sheet.note(name, bound_ms=bound, held_rate=rate, held_p99_ms=tail)
 

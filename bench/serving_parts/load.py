@@ -37,6 +37,9 @@ class Open(msgspec.Struct, frozen=True):
     """What an open loop came to. Times are in milliseconds and count from when a request was meant to be sent."""
 
     seconds: float
+    """While requests were sent."""
+    elapsed: float
+    """Until the last answer."""
     sent: int
     answered: tuple[float, ...]
     refused: tuple[float, ...]
@@ -47,8 +50,8 @@ class Open(msgspec.Struct, frozen=True):
     """As for :class:`Closed`, for each request that was sent."""
 
     def within(self, slo_ms: float) -> float:
-        """Goodput: answers a second that came within the SLO."""
-        return sum(one <= slo_ms for one in self.answered) / self.seconds
+        """Goodput: answers a second that came within the SLO, over the time in which they can have come."""
+        return sum(one <= slo_ms for one in self.answered) / (self.seconds + slo_ms / 1e3)
 
 
 def closed(server: Server, request: bytes, connections: int, seconds: float) -> Closed:
@@ -69,9 +72,10 @@ def rotating(server: Server, requests: Sequence[bytes], connections: int, second
     Raises:
         RuntimeError: an answer was not 200.
     """
-    tally, before = _Collecting("closed"), server.cpu_seconds()
+    tally, before, begun = _Collecting("closed"), server.cpu_seconds(), time.monotonic()
     asyncio.run(_closed(server, requests, connections, seconds, tally))
-    cpu, found = server.cpu_seconds() - before, tally.summary(seconds)
+    elapsed = time.monotonic() - begun  # the last answers come after the end of the loop
+    cpu, found = server.cpu_seconds() - before, tally.summary(elapsed)
     if found.failed or not found.answered:
         raise RuntimeError(f"{server.name}: {found.faults or 'nothing was answered'}")
     return Closed(found.rate, percentile(tally.answers, 50), percentile(tally.answers, 99), cpu / found.answered * 1e3)
@@ -93,12 +97,20 @@ def opened(server: Server, requests: Sequence[bytes], rate: float, seconds: floa
         seed: equal seeds give equal arrivals.
     """
     arrivals, tally = poisson(rate, seconds, seed), _Collecting("server")
-    before = server.cpu_seconds()
+    before, begun = server.cpu_seconds(), time.monotonic()
     asyncio.run(_open(server, requests, arrivals, tally))
-    cpu = server.cpu_seconds() - before
-    found = tally.summary(seconds)
-    return Open(seconds, found.sent, tuple(tally.answers), tuple(tally.refusals), found.failed, found.late_ms,
-                cpu / max(1, found.sent) * 1e3)  # fmt: skip
+    cpu, elapsed = server.cpu_seconds() - before, time.monotonic() - begun
+    found = tally.summary(elapsed)
+    return Open(
+        seconds=seconds,
+        elapsed=elapsed,
+        sent=found.sent,
+        answered=tuple(tally.answers),
+        refused=tuple(tally.refusals),
+        failed=found.failed,
+        late_ms=found.late_ms,
+        cpu_ms=cpu / max(1, found.sent) * 1e3,
+    )
 
 
 def percentile(values: Sequence[float], at: float) -> float:

@@ -10,6 +10,7 @@ from bench.serving_parts.tables import markdown
 
 PAGE = Path("docs") / "serving-benchmarks.md"
 
+MISSING = "`make serving-bench ARGS='--contest {name}'`."
 HEAD = """# Serving, measured
 
 How `tailorbird serve` compares with what people would pick instead. This page is written by `make serving-bench`, which
@@ -46,9 +47,9 @@ less a row when it has more rows. BERT's requests are of mixed lengths, and only
 
 
 def write(contests: Sequence[Contest], path: Path = PAGE) -> None:
-    """Write the page."""
-    lines = [HEAD]
-    for one in contests:
-        title, words = SECTIONS.get(one.name, (one.name, ""))
-        lines += [f"## {title}", "", words, "", *markdown(one)]
+    """Write the page; contests that were not run are named, too."""
+    found, lines = {one.name: one for one in contests}, [HEAD]
+    for name, (title, words) in SECTIONS.items():
+        tables = markdown(found[name]) if name in found else (f"Not measured yet: {MISSING.format(name=name)}", "")
+        lines += [f"## {title}", "", words, "", *tables]
     path.write_text("\n".join(lines).rstrip() + "\n")

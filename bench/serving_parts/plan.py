@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,8 @@ class Contestant:
     name: str
     server: Server
     requests: tuple[bytes, ...]
+    restless: bool = False
+    """See :class:`bench.servers.rivals.Rival`."""
 
 
 Requests = Callable[[Rival], tuple[bytes, ...]]
@@ -102,10 +104,14 @@ def started(
         ]
         for rival in plan.taking_part(but):
             try:
-                found.append(_entered(stack, plan, rival.name, partial(rival.start, spec), requests(rival)))
+                entered = _entered(stack, plan, rival.name, partial(rival.start, spec), requests(rival))
             except TailorbirdError as error:
                 said(f"{rival.name} left out: {error.message}")
                 sheet.notes[rival.name] = " ".join(error.message.split())[:200]
+                continue
+            if rival.restless:
+                entered.server.pause()
+            found.append(replace(entered, restless=rival.restless))
         yield found, sheet
 
 
@@ -123,6 +129,19 @@ def fresh(folder: Path, name: str) -> Path:
     found = folder / f"{number:03}-{name.replace(' ', '-')}"
     found.mkdir(parents=True)
     return found
+
+
+@contextmanager
+def turn(one: Contestant, sheet: Sheet) -> Iterator[None]:
+    """One contestant's turn: whoever is restless runs for as long, and what fails is noted."""
+    with attempt(one.name, sheet):
+        if one.restless:
+            one.server.resume()
+        try:
+            yield
+        finally:
+            if one.restless:
+                one.server.pause()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from bench.servers.engines import RESNET, Served, manifest, unpacked
 from bench.servers.rivals import Spec
 from bench.serving_parts import load
 from bench.serving_parts.offline import Alone, alone
-from bench.serving_parts.plan import Clock, Contestant, Plan, Sheet, attempt, contest, in_turn, said, started
+from bench.serving_parts.plan import Clock, Contestant, Plan, Sheet, contest, in_turn, said, started, turn
 from bench.serving_parts.queueing import floor
 from bench.serving_parts.results import Contest, Goal
 from tailorbird.backends.host import usable_cores
@@ -21,7 +21,7 @@ from tailorbird.load import payloads
 
 NAME = "resnet"
 MANY = 16
-CLOSED_SECONDS, ONE_SECONDS, POISSON_SECONDS, OVER_SECONDS = 3.0, 1.5, 6.0, 5.0
+CLOSED_SECONDS, ONE_SECONDS, POISSON_SECONDS, OVER_SECONDS = 3.0, 1.5, 5.0, 5.0
 STEADY, OVER = 0.7, 2.0
 """Rates of the open loops, as multiples of the engine's own throughput."""
 SLO = 5.0
@@ -119,7 +119,7 @@ def joined(found: Manifest) -> int:
 
 def _closed(plan: Plan, engine: Alone, found: list[Contestant], sheet: Sheet) -> None:
     for one in found:
-        with attempt(one.name, sheet):
+        with turn(one, sheet):
             load.warm(one.server, one.requests[0], MANY)
     engine.run(1, _count(), 0.3)
     for number, one in in_turn(plan.rounds, [None, *found]):
@@ -128,7 +128,7 @@ def _closed(plan: Plan, engine: Alone, found: list[Contestant], sheet: Sheet) ->
         if one is None:
             _alone(plan, engine, sheet)
             continue
-        with attempt(one.name, sheet):
+        with turn(one, sheet):
             many = load.closed(one.server, one.requests[0], MANY, plan.seconds(CLOSED_SECONDS))
             single = load.closed(one.server, one.requests[0], 1, plan.seconds(ONE_SECONDS))
             sheet.note(one.name, rate=many.rate, p50_ms=many.p50_ms, p99_ms=many.p99_ms, cpu_ms=many.cpu_ms,
@@ -152,7 +152,7 @@ def _poisson(plan: Plan, found: list[Contestant], rate: float, sheet: Sheet) -> 
     for number, one in in_turn(plan.rounds, found):
         said(f"resnet, Poisson at {rate:.1f}/s, round {number + 1} of {plan.rounds}: {one.name}")
         load.settle()
-        with attempt(one.name, sheet):
+        with turn(one, sheet):
             got = load.opened(one.server, one.requests, rate, plan.seconds(POISSON_SECONDS), number)
             answers.setdefault(one.name, []).extend(got.answered)
             sheet.note(one.name, p50_ms=load.percentile(got.answered, 50), failed=got.failed + len(got.refused),
@@ -171,9 +171,9 @@ def _overload(
         if not ours and number:
             continue
         said(f"resnet, {rate:.1f}/s, round {number + 1} of {plan.rounds}: {one.name}")
-        with attempt(one.name, sheet):
+        with turn(one, sheet):
             got = load.opened(one.server, own if ours else one.requests, rate, plan.seconds(OVER_SECONDS), number)
-            sheet.note(one.name, goodput=got.within(slo), answered=len(got.answered) / got.seconds,
+            sheet.note(one.name, goodput=got.within(slo), answered=len(got.answered) / got.elapsed,
                        p99_ms=load.percentile(got.answered, 99), refused=len(got.refused) / got.seconds,
                        failed=got.failed, cpu_ms=got.cpu_ms, refusal_p50_ms=load.percentile(got.refused, 50),
                        refusal_p99_ms=load.percentile(got.refused, 99))  # fmt: skip

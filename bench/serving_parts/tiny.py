@@ -7,12 +7,12 @@ import numpy as np
 from bench.servers.engines import DOUBLE, manifest
 from bench.servers.rivals import Spec, oip_json
 from bench.serving_parts.load import closed, settle, warm
-from bench.serving_parts.plan import Clock, Contestant, Plan, Sheet, attempt, contest, in_turn, said, started
+from bench.serving_parts.plan import Clock, Contestant, Plan, Sheet, contest, in_turn, said, started, turn
 from bench.serving_parts.results import Contest, Goal
 
 NAME = "tiny"
 MANY = 16
-MANY_SECONDS, ONE_SECONDS = 2.0, 1.5
+MANY_SECONDS, ONE_SECONDS = 1.5, 1.0
 GOALS = {"thread": (1.5, 0.4), "process": (1.0, 0.7)}
 """Against Triton's Python backend: requests a second at least, and p50 at most, as multiples of its own."""
 
@@ -25,7 +25,7 @@ def run(plan: Plan) -> Contest:
     own = (oip_json(row, DOUBLE.name),)
     with started(plan, DOUBLE, own, spec, lambda rival: (rival.numbers(row),)) as (found, sheet):
         for one in found:
-            with attempt(one.name, sheet):
+            with turn(one, sheet):
                 warm(one.server, one.requests[0])
         for number, one in in_turn(plan.rounds, found):
             said(f"tiny, round {number + 1} of {plan.rounds}: {one.name}")
@@ -37,7 +37,7 @@ def run(plan: Plan) -> Contest:
 
 def _turn(plan: Plan, one: Contestant, sheet: Sheet) -> None:
     settle()
-    with attempt(one.name, sheet):
+    with turn(one, sheet):
         many = closed(one.server, one.requests[0], MANY, plan.seconds(MANY_SECONDS))
         single = closed(one.server, one.requests[0], 1, plan.seconds(ONE_SECONDS))
         sheet.note(one.name, rate=many.rate, p99_many_ms=many.p99_ms, cpu_many_us=many.cpu_ms * 1e3,

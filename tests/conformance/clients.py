@@ -173,14 +173,14 @@ def several_models_in_one_stream(door):
     return same((first.as_numpy("y").tolist(), second.as_numpy("add").tolist()), (ONE.tolist(), [[3, 6, 9, 12]]))
 
 
-@check("answers: 1", over=[GRPC])
-def empty_stream_and_final_flag(door):
+@check("one answer, said to be final", over=[GRPC])
+def final_flag_in_a_stream(door):
     """Of a model that gives one answer, the answer is the final one."""
     with Stream(door) as stream:
         stream.client.async_stream_infer("identity_fp32", one(door), enable_empty_final_response=True)
         answer = stream.next()
         final = answer.get_response().parameters["triton_final_response"].bool_param
-    return "answers: 1" + (", said to be final" if final else "")
+    return "one answer" + (", said to be final" if final else "")
 
 
 @check(over=[HTTP])

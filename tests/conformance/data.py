@@ -127,9 +127,9 @@ for _kind, _dtype, _wrong in (
         return str(_infer(door, f"identity_{dtype.lower()}", _x(dtype, data)).status_code)
 
 
-@check(name="JSON data nested otherwise than its shape says", over=[HTTP])
+@check("400", name="JSON data nested otherwise than its shape says", over=[HTTP])
 def _other_nesting(door):
-    return same(_infer(door, "identity_fp32", _x("FP32", [[1], [2]], (1, 2))).status_code, 400)
+    return str(_infer(door, "identity_fp32", _x("FP32", [[1], [2]], (1, 2))).status_code)
 
 
 @check(name="JSON with members that nobody knows", over=[HTTP])
@@ -179,6 +179,8 @@ def _all_but_one(door):
     inputs = [{"name": name, "datatype": "INT32", "shape": [1, 4], "data": [1, 2, 3, 4]} for name in ("a", "b")]
     outputs = [{"name": "add", "parameters": {"binary_data": False}}, {"name": "sub"}]
     answer = _infer(door, "sum", *inputs, outputs=outputs, parameters={"binary_data_output": True})
+    if "inference-header-content-length" not in answer.headers:
+        return "all as JSON"
     length = int(answer.headers["inference-header-content-length"])
     said = json.loads(answer.content[:length])["outputs"]
     return same((said[0]["data"], answer.content[length:]), ([2, 4, 6, 8], bytes(16)))
@@ -277,7 +279,7 @@ for _name, _pack in PACKED.items():
         answer = door.client.infer("identity_fp32", [door.tensor("x", sent, "FP32")], **{option: name})
         return _agree(answer.as_numpy("y"), sent)
 
-    @check(_name, name=f"answers in {_name}", over=[HTTP])
+    @check("as they are", name=f"answers to whom asks for {_name}", over=[HTTP])
     def _packed_answer(door, name=_name):
         body = {"inputs": [_x("FP32", [0] * 120, (60, 2))]}
         answer = door.post("/v2/models/identity_fp32/infer", body, headers={"Accept-Encoding": name})

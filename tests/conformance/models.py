@@ -111,7 +111,9 @@ def our_models():
 
 def _ours(model, version):
     def specs(tensors):
-        rows = [(name, dtype, tuple("M" if dim < 0 else dim for dim in dims)) for name, (dtype, dims) in tensors.items()]
+        rows = [
+            (name, dtype, tuple("M" if dim < 0 else dim for dim in dims)) for name, (dtype, dims) in tensors.items()
+        ]
         return tuple(TensorSpec(name, dtype, ("N", *dims)) for name, dtype, dims in rows)
 
     if model.name == "slow":

@@ -29,7 +29,9 @@ def ours():
         limits=Limits(body_bytes=BODY_BYTES),
     )
     explicit = ControlOptions(mode=Mode.EXPLICIT, load=("*",))
-    changing = ServerOptions(port=0, grpc_port=models.free_port(), guarding=Guarding(admin_on_public=True), control=explicit)
+    changing = ServerOptions(
+        port=0, grpc_port=models.free_port(), guarding=Guarding(admin_on_public=True), control=explicit
+    )
     with (
         models.scratch() as folder,
         running_server(_repository(folder), changing) as second,

@@ -76,9 +76,11 @@ class Counted:
         with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._parser.feed_data(data)
 
+    def on_headers_complete(self) -> None:
+        self.methods.append(self._parser.get_method())  # some are answered by their heads
+
     def on_message_complete(self) -> None:
         self.requests += 1
-        self.methods.append(self._parser.get_method())
 
 
 class Answers:

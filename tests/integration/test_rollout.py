@@ -3,8 +3,10 @@
 Version ``n`` of the model answers ``x * n``, so an answer says which version it is of.
 """
 
+import contextlib
 import itertools
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 import tritonclient.http as triton
 
 from tailorbird.domain.dtype import DType
+from tailorbird.domain.errors import RepositoryError
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.repository.store import LocalRepository
@@ -254,8 +257,11 @@ def test_a_small_budget_wakes_models_when_they_are_asked_for(tmp_path, made):
         eventually(lambda: index(url)[(awake, 1)] == ("UNAVAILABLE", "evicted: memory budget"), 30)
         text = httpx.get(f"{url}/metrics").text
         assert f'tailorbird_model_evictions_total{{model="{awake}"}} 1.0' in text
-        assert f'tailorbird_model_memory_bytes{{model="{asleep}",version="1"}}' in text
-        assert infer(url, awake).status_code == 200
+        weight = f'tailorbird_model_memory_bytes{{model="{asleep}",version="1"}}'
+        eventually(lambda: weight in httpx.get(f"{url}/metrics").text, 30)  # it is looked at now and then
+        raw = httpx.post(f"{url}/v2/models/{awake}/infer", content=np.ones(4, np.float32).tobytes(), timeout=60,
+                         headers={"Inference-Header-Content-Length": "0"})  # fmt: skip
+        assert raw.status_code == 200
         refused = httpx.post(f"{url}/v2/models/{asleep}/infer", timeout=60, json={
             "parameters": {"timeout": 1000},
             "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0] * 4}]})  # fmt: skip
@@ -270,3 +276,53 @@ def test_closing_in_the_middle_of_a_load(store):
         assert live(url) == 1
     time.sleep(0.05)
     assert not [thread.name for thread in set(threading.enumerate()) - before]
+
+
+def ask_any(url, names, over, wrong):
+    """Until it is over: each answer is right by its version, or a refusal."""
+    chance = random.Random(threading.get_ident())
+    while not over.is_set():
+        answer = infer(url, chance.choice(names))
+        if answer.status_code == 200:
+            factor = float(answer.json()["model_version"])
+            if answer.json()["outputs"][0]["data"] != [factor * mark for mark in range(4)]:
+                wrong.append(answer.text)
+        elif answer.status_code != 503:
+            wrong.append(answer.text)
+
+
+def turmoil(store, names, seed, turns):
+    """Promote, roll back, begin and end canaries and shadows, at random."""
+    chance = random.Random(seed)
+    for _ in range(turns):
+        name, version = chance.choice(names), 1 + chance.randrange(VERSIONS)
+        channel = chance.choice(["production", "production", "canary", "shadow", ""])
+        with contextlib.suppress(RepositoryError):  # nothing to go back to
+            store.promote(name, version, channel) if channel else store.rollback(name, "production")
+        time.sleep(chance.random() * 0.1)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_everything_at_once(tmp_path, made, seed):
+    """Six models, room for four and a half versions, canaries, shadows, rollbacks: answers are right or refused."""
+    store = LocalRepository(tmp_path / "repository")
+    names, over, wrong = [f"m{number}" for number in range(6)], threading.Event(), []
+    for name, version in itertools.product(names, made):
+        store.publish(version, name)
+    size = sum(path.stat().st_size for path in made[0].rglob("*") if path.is_file())
+    settings = {"memory_budget": f"{int(4.5 * size)}B", "pin": ["m0"], "keep_previous_secs": 0.2,
+                "canary_weight": 0.3, "shadow_channel": "shadow"}  # fmt: skip
+    with running_server(store.root, options(**settings)) as url:
+        clients = [threading.Thread(target=ask_any, args=(url, names, over, wrong)) for _ in range(4)]
+        for client in clients:
+            client.start()
+        turmoil(store, names, seed, 150)
+        over.set()
+        for client in clients:
+            client.join(60)
+        assert not any(client.is_alive() for client in clients)
+        for name in names:  # whatever happened, each can be had again
+            store.promote(name, 2, "production")
+            eventually(lambda name=name: live(url, name) == 2, 30)
+    assert wrong == []

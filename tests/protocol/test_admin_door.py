@@ -289,11 +289,11 @@ class TestSocketFile:
         assert path.exists()
 
     def test_a_path_that_is_too_long(self, tmp_path):
-        with pytest.raises(UsageError, match="expected at most 107$"):
+        with pytest.raises(UsageError, match=r"expected at most 107$"):
             socketfile.bind_file(tmp_path / ("s" * 107))
 
     def test_a_folder_that_is_not_there(self, tmp_path):
-        with pytest.raises(TailorbirdError, match="got No such file or directory$"):
+        with pytest.raises(TailorbirdError, match=r"got No such file or directory$"):
             socketfile.bind_file(tmp_path / "none" / "s")
 
 

@@ -1,11 +1,15 @@
 """The guard over gRPC: no method comes past it, nor any message of one."""
 
+import queue
+import time
+
 import pytest
 
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
 import grpc
 
+from tailorbird.service.guard import tokenfile
 from tailorbird.service.guard.options import Guarding
 from tailorbird.service.guard.scopes import ADMINISTRATION, OF_ALL_MODELS, SCOPES, Scope
 from tailorbird.service.limits import Limits
@@ -187,6 +191,31 @@ def test_without_a_lock_only_administration_is_refused():
         for method, operation in METHODS.items():
             code, words = call(channel, method, message(method) if known(method) else b"")
             assert (code is DENIED) == (operation in ADMINISTRATION), (method, words)
+
+
+def test_a_stream_ends_to_be_answered_when_its_token_is_revoked(tmp_path):
+    tokens = make_tokens(tmp_path / "tokens.json")
+    shown = [("authorization", f"Bearer {tokens['infer']}")]
+    content = message(STREAMED)
+    with (
+        locked_server(Guarding(tokens=tmp_path / "tokens.json")) as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
+        sent = queue.Queue()
+        answers = channel.stream_stream(STREAMED)(iter(sent.get, None), metadata=shown, timeout=30)
+
+        def ask():
+            sent.put(content)
+            return schema.ModelStreamInferResponse.FromString(next(answers)).error_message
+
+        assert ask() == ""
+        with tokenfile.changing(tmp_path / "tokens.json") as known:
+            known.clear()
+        end = time.monotonic() + 10
+        while (said := ask()) == "" and time.monotonic() < end:
+            time.sleep(0.1)
+        assert said == "the token is not valid"
+        sent.put(None)
 
 
 def test_the_official_client_shows_its_token(channel, tokens):

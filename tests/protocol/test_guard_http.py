@@ -7,6 +7,7 @@ import socket
 import httpx
 import pytest
 
+from tailorbird.cli.main import run
 from tailorbird.service.guard.options import Guarding
 from tailorbird.service.guard.scopes import ADMINISTRATION, HEALTH, OF_ALL_MODELS, SCOPES, Scope
 from tailorbird.service.routes import POSTED, Operation, route
@@ -278,6 +279,19 @@ def test_web_pages_do_not_administer(server, tokens, operation, header):
     headers = {**bearer(tokens[1]["all"]), header: "null"}
     answer = CLIENT.request(method(operation), server.url + PATHS[operation], headers=headers)
     assert (answer.status_code, answer.json()) == (403, {"error": "web pages do not administer this server"})
+
+
+def test_whoever_opens_it_in_a_browser_by_himself_is_no_page(server, tokens):
+    headers = {**bearer(tokens[1]["all"]), "sec-fetch-site": "none"}
+    assert CLIENT.get(f"{server.url}/v2/rollouts", headers=headers).status_code == 200
+
+
+def test_bench_shows_its_token(server, tokens, monkeypatch, capsys):
+    monkeypatch.setenv("TAILORBIRD_TOKEN", tokens[1]["infer"])
+    assert run(["bench", "alpha", "--url", server.address, "--seconds", "0.3", "--json"]) == 0
+    assert tokens[1]["infer"] not in "".join(capsys.readouterr())
+    monkeypatch.setenv("TAILORBIRD_TOKEN", tokens[1]["read"])
+    assert run(["bench", "alpha", "--url", server.address, "--seconds", "0.3", "--json"]) == 1
 
 
 def test_refusals_are_counted(server, tokens):

@@ -13,8 +13,9 @@ import pytest
 import tritonclient.http as triton
 from numpy import float32, full
 
+from tailorbird.repository.store import LocalRepository
 from tailorbird.service.app import running_server
-from tailorbird.service.options import ServerOptions
+from tailorbird.service.options import ServerOptions, options_of
 from tailorbird.serving.hub import Direction, Hub
 from tailorbird.serving.rollout.options import RolloutOptions
 from tailorbird.serving.rollout.traffic import Traffic
@@ -244,3 +245,62 @@ def test_a_canary_whose_requests_are_refused_by_both_goes_on(versions):
 
 def replace_dtype(tensor):
     return {**tensor, "datatype": "FP64"}
+
+
+@pytest.fixture
+def followed(tmp_path, versions):
+    """A repository with version 1 in production, and 2, which breaks on some requests."""
+    store = LocalRepository(tmp_path / "repository")
+    for kind in ("plain", "breaks"):
+        store.publish(versions[kind])
+    store.promote("tiny", 1, "production")
+    return store
+
+
+class Following:
+    """A server that follows a repository, and what it says of its one model."""
+
+    def __init__(self, client):
+        self._client = client
+
+    @property
+    def rollout(self):
+        (found,) = self._client.get("/v2/rollouts").json()
+        return found
+
+    def ask(self, mark=1.0, times=10):
+        """The versions that answered."""
+        answers = [self._client.post("/v2/models/tiny/infer", json=variants.request(mark)) for _ in range(times)]
+        assert {answer.status_code for answer in answers} == {200}
+        return {int(answer.json()["model_version"]) for answer in answers}
+
+
+@pytest.fixture
+def following(followed):
+    options = options_of(port=0, grpc_port=0, isolation="thread", repository_poll_secs=0.05, admin_on_public=True,
+                         canary_weight=0.5, shadow_channel="shadow")  # fmt: skip
+    with running_server(followed.root, options) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield Following(client)
+
+
+def test_a_channel_makes_a_canary_and_its_stop_is_told_everywhere(followed, following, capfd):
+    """Promoted while the server runs; stopped; not begun anew, until the channel points at another version."""
+    assert following.rollout == {"model": "tiny", "live": 1, "canary": None, "shadow": None}
+    followed.promote("tiny", 2, "canary")
+    eventually(lambda: following.rollout["canary"])
+    assert following.ask() == {1, 2}
+    following.ask(variants.POISON, 40)
+    found = following.rollout["canary"]
+    assert (found["state"], found["weight"], found["stop"]["reason"]) == ("stopped", 0.0, "dead")
+    assert following.ask() == {1}
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "canary stopped" in line]
+    assert '"level":"warning"' in line
+    assert "5 requests in a row broke on it that the live version answered" in line
+    followed.promote("tiny", 2, "shadow")  # the direction changes, and brings nothing back
+    time.sleep(0.3)
+    assert following.ask() == {1}
+    followed.publish(followed.version_dir("tiny", 1), again=True)
+    followed.promote("tiny", 3, "canary")
+    eventually(lambda: (following.rollout["canary"] or {}).get("version") == 3)
+    assert following.ask() == {1, 3}
+    eventually(lambda: following.rollout["shadow"]["compared"] > 0)

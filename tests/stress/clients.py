@@ -55,6 +55,7 @@ class Client:
     def __init__(self, place: str, deal: Marks, tally: Tally, pause_s: float = 0.0) -> None:
         self.place, self.deal, self.tally, self.pause_s = place, deal, tally, pause_s
         self.chance = random.Random(id(deal) & 0xFFFF)
+        self.leaves = LEAVES
 
     async def work(self, until: float) -> None:
         """Ask until the monotonic clock says so; a connection that breaks is made again."""
@@ -104,7 +105,7 @@ class Http(Client):
                 asked = self.deal.deal()
                 request = self.chance.choice((marks.http_json, marks.http_binary))(asked)
                 writer.write(request)
-                if self.chance.random() < LEAVES:
+                if self.chance.random() < self.leaves:
                     await asyncio.sleep(self.chance.uniform(0, 0.01))
                     self.tally.kinds["http left"] += 1
                     return
@@ -139,7 +140,7 @@ class Unary(Client):
             while time.monotonic() < until:
                 asked = self.deal.deal()
                 running = call(marks.rpc(asked, raw=self.chance.random() < 0.5))
-                if self.chance.random() < LEAVES:
+                if self.chance.random() < self.leaves:
                     await asyncio.sleep(self.chance.uniform(0, 0.01))
                     running.cancel()
                     self.tally.kinds["grpc left"] += 1
@@ -165,7 +166,7 @@ class Stream(Client):
                 batch = [self.deal.deal() for _ in range(self.chance.randrange(1, PIPELINE + 1))]
                 if not await self._rounds(stream, batch):
                     return
-                if self.chance.random() < LEAVES:
+                if self.chance.random() < self.leaves:
                     return  # with the channel goes the stream
             await stream.done_writing()
 

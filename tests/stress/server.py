@@ -30,6 +30,8 @@ class Server:
         self.grpc = grpc
         self.http = ""
         self.log: list[str] = []
+        self.deaf = threading.Event()
+        """While it is set, nobody reads the log."""
         self._serving = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -41,8 +43,8 @@ class Server:
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         """Until it takes requests."""
-        assert self._serving.wait(seconds), f"it did not start: {self.log[-5:]}"
-        assert self.http, f"it ended: {self.log[-5:]}"
+        assert self._serving.wait(seconds), f"it did not start: {self.log[-60:]}"
+        assert self.http, f"it ended with {self.process.wait(5)}: {self.log[-60:]}"
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Lines of its journal about one event."""
@@ -71,6 +73,8 @@ class Server:
         for line in self.process.stderr:
             self.log.append(line.rstrip())
             del self.log[:-20_000]
+            while self.deaf.is_set():
+                time.sleep(0.01)
             if found := re.match(r"serving .* on http://(\S+)", line):
                 self.http = found[1]
                 self._serving.set()
@@ -78,13 +82,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(source: Path | str, *flags: str, descriptors: int | None = None, **environment: str) -> Iterator[Server]:
+def serving(
+    source: Path | str, *flags: str, descriptors: int | None = None, file_blocks: int | None = None, **environment: str
+) -> Iterator[Server]:
     """Start it, wait until it serves, and end it in the end.
 
     Args:
         source: what it serves.
         flags: of the command.
         descriptors: how many the system lets it have; as many as this process by default.
+        file_blocks: of 512 bytes, which a file may have; beyond them the disk is full to it.
         environment: of the process, beside this one's.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -103,6 +110,8 @@ def serving(source: Path | str, *flags: str, descriptors: int | None = None, **e
     ]
     if descriptors is not None:
         command = ["/bin/sh", "-c", 'ulimit -n "$1"; shift; exec "$@"', "sh", str(descriptors), *command]
+    if file_blocks is not None:
+        command = ["/bin/sh", "-c", 'ulimit -f "$1"; shift; exec "$@"', "sh", str(file_blocks), *command]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )

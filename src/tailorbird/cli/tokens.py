@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = App(name="token", help="Tokens: who may ask a server, and for what. The file holds digests, never a token.")
 
 FILE = "TAILORBIRD_TOKENS"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.@+/-]{0,63}")
 _AGE = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -49,6 +50,8 @@ def create(
     from tailorbird.service.guard.scopes import Scope
     from tailorbird.service.guard.tokens import issue
 
+    if not _NAME.fullmatch(name):
+        raise UsageError("no name for a token", got=repr(name), expected="1 to 64 letters, digits, blanks or _.@+/-")
     place, now = _place(file), datetime.now(UTC)
     until = now.replace(microsecond=0) + _age(expires) if expires else None
     with tokenfile.changing(place) as known:

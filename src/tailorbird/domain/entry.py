@@ -74,6 +74,10 @@ def changes(old: Any, new: Any) -> tuple[Change, ...]:
                  for name in names if was.get(name) != now.get(name))  # fmt: skip
 
 
+# Made at import, see domain/manifest.py.
+_record = msgspec.json.Decoder(Record)
+
+
 def encode_record(record: Record) -> bytes:
     """The record as indented JSON, sealed."""
     whole = msgspec.structs.replace(record, seal=digest_of(msgspec.structs.replace(record, seal="")))
@@ -86,7 +90,7 @@ def read_record(folder: Path) -> Record:
     with os.fdopen(handle, "rb") as file:
         data = file.read(MAX_RECORD_BYTES)
     try:
-        record = msgspec.json.decode(data, type=Record)
+        record = _record.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{RECORD} cannot be read: {error}") from None
     if record.schema != SCHEMA:

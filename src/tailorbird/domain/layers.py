@@ -57,6 +57,10 @@ class LayerBook(msgspec.Struct, frozen=True):
         return next((table for table in self.engines if table.candidate == candidate), None)
 
 
+# Made at import, see domain/manifest.py.
+_book = msgspec.json.Decoder(LayerBook)
+
+
 def encode_layers(book: LayerBook) -> bytes:
     """The book as JSON."""
     return msgspec.json.encode(book)
@@ -65,7 +69,7 @@ def encode_layers(book: LayerBook) -> bytes:
 def decode_layers(data: bytes) -> LayerBook:
     """Read a book; raises :class:`BundleError` for a newer schema or anything malformed."""
     try:
-        book = msgspec.json.decode(data, type=LayerBook)
+        book = _book.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("the bundle's layers cannot be read", got=error, hint="build it again") from None
     if book.schema > SCHEMA:

@@ -76,6 +76,12 @@ class _Header(msgspec.Struct):
     schema: int
 
 
+# Made once, when this module is imported: two threads that make msgspec decoders of one struct for the first time at
+# the same moment crash the process.
+_header = msgspec.json.Decoder(_Header)
+_manifest = msgspec.json.Decoder(Manifest)
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """The manifest as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
@@ -84,10 +90,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """Read a manifest; raises :class:`BundleError` for a newer schema or anything malformed."""
     try:
-        schema = msgspec.json.decode(data, type=_Header).schema
+        schema = _header.decode(data).schema
         if schema > SCHEMA:
             raise BundleError("the manifest's schema is newer than this Tailorbird", got=schema, expected=SCHEMA,
                               hint="upgrade Tailorbird: pip install --upgrade tailorbird")  # fmt: skip
-        return msgspec.json.decode(data, type=Manifest)
+        return _manifest.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("the manifest cannot be read", got=error, hint="restore the bundle from its source") from None

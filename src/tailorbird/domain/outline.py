@@ -39,6 +39,10 @@ class Outline(msgspec.Struct, frozen=True):
     schema: int = SCHEMA
 
 
+# Made at import, see domain/manifest.py.
+_outline = msgspec.json.Decoder(Outline)
+
+
 def encode_outline(outline: Outline) -> bytes:
     """The outline as JSON."""
     return msgspec.json.encode(outline)
@@ -47,7 +51,7 @@ def encode_outline(outline: Outline) -> bytes:
 def decode_outline(data: bytes) -> Outline:
     """Read an outline; raises :class:`BundleError` for a newer schema or anything malformed."""
     try:
-        outline = msgspec.json.decode(data, type=Outline)
+        outline = _outline.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError("the bundle's graph outline cannot be read", got=error, hint="build it again") from None
     if outline.schema > SCHEMA:

@@ -83,6 +83,11 @@ class _Header(msgspec.Struct):
     schema: int
 
 
+# Made at import, see domain/manifest.py.
+_header = msgspec.json.Decoder(_Header)
+_entry = msgspec.json.Decoder(Entry)
+
+
 def decode_entry(data: bytes, name: str, sequence: int) -> Entry:
     """Read an entry.
 
@@ -95,8 +100,8 @@ def decode_entry(data: bytes, name: str, sequence: int) -> Entry:
         RepositoryError: it is damaged, or of a newer schema.
     """
     try:
-        newer = msgspec.json.decode(data, type=_Header).schema
-        entry = msgspec.json.decode(data, type=Entry) if newer <= SCHEMA else None
+        newer = _header.decode(data).schema
+        entry = _entry.decode(data) if newer <= SCHEMA else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(name, str(error)) from None
     if entry is None:

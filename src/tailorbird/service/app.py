@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from tailorbird.service import journal
 from tailorbird.service.beside import grpc_beside, metrics_beside
 from tailorbird.service.capacity import within_reach
 from tailorbird.service.doors import Doors
+from tailorbird.service.host_metrics import Host
 from tailorbird.service.http import HttpService
 from tailorbird.service.listener import Listener, bind
 from tailorbird.service.metrics import Metrics
@@ -63,13 +65,14 @@ def serve(source: Path | str, options: ServerOptions | None = None, ready: Ready
     doors = Doors(options)  # first, so that a wrong file or a taken port is known before minutes of loading
     bound = bind(options.host, options.port)
     try:
-        doors.check_public(bound)
+        doors.open(bound)
         with observing(options) as observers:
             controller = _loaded(source, options)
             with _signals_end_in_peace(), _running(controller):
                 ready = ready or _announce(controller.hub)
                 _listener(controller, bound, options, ready, observers, doors).serve_until_told()
     finally:
+        doors.close()
         bound.close()
 
 
@@ -88,7 +91,7 @@ def running_server(source: Path | str | Hub, options: ServerOptions | None = Non
     doors = Doors(options)
     bound = bind(options.host, options.port)
     try:
-        doors.check_public(bound)
+        doors.open(bound)
         controller = _loaded(source, options)
         started: Future[str] = Future()
         with observing(options) as observers, _running(controller):
@@ -101,6 +104,7 @@ def running_server(source: Path | str | Hub, options: ServerOptions | None = Non
                 listener.should_exit = True
                 thread.join()
     finally:
+        doors.close()
         bound.close()
 
 
@@ -126,7 +130,7 @@ def _listener(
     plane = DataPlane(hub, tailorbird.__version__, allow_unsigned=unsigned, recorder=observers.recorder)
     plane.regions = regions_of(options)
     changes, traffic = partial(change_families, controller), partial(traffic_families, plane.rollouts)
-    metrics = Metrics(plane.numbers, observers.families, changes, traffic, doors.families).text
+    metrics = Metrics(plane.numbers, Host().families, observers.families, changes, traffic, doors.families).text
     witnesses = witnesses_of(access_log=options.access_log, telemetry=observers.telemetry)
     beside = [
         *grpc_beside(plane, options, witnesses, doors.public(plane)),
@@ -188,8 +192,9 @@ def _announce(hub: Hub) -> Ready:
     served = ", ".join(f"{model.name}/{model.version}" for model in hub.loaded) or "no model"
 
     def announce(url: str) -> None:
-        sys.stderr.write(f"serving {served} on {url}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is full or closed: serve all the same
+            sys.stderr.write(f"serving {served} on {url}\n")
+            sys.stderr.flush()
 
     return announce
 

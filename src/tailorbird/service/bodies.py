@@ -59,6 +59,13 @@ class Bodies:
         encoding = headers.get(b"content-encoding")
         return body if encoding is None else await self._decompress(encoding, body)
 
+    def whole(self, body: bytes, parts: list[bytes]) -> bytes:
+        """A body that has arrived, and is not encoded; noted in ``parts``, and raises, as :meth:`read`."""
+        if len(body) > self._limits.body_bytes:
+            raise BodyTooLarge(self._limits.body_bytes, len(body))
+        self._take(body, parts)
+        return body
+
     def let_go(self, parts: list[bytes]) -> None:
         """The body is done with."""
         self.held -= sum(map(len, parts))

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tailorbird.service.bodies import Message
 from tailorbird.service.connection import HEADERS, Connection
 from tailorbird.service.guard.front import NAMES
-from tailorbird.service.heads import Head, Heads
+from tailorbird.service.heads import BODY, READ, Head, Heads
 from tailorbird.service.heads import plain_head as _plain_head
 from tailorbird.service.presence import KEY
 from tailorbird.service.replies import Reply
@@ -74,12 +74,21 @@ class DirectConnection(Connection):
         self._raw: tuple[bytes, int] | None = None  # what may be learnt from: bytes received, and where the head ends
         self._parts: list[bytes] = []
         self._missing = 0  # bytes of a body that goes past the parser
-        self._body = b""
-        self._task: asyncio.Task[None] | None = None
+        self._scope: dict[str, Any] = {}
+        self._scope_head: Head | None = None
+        self._task: asyncio.Task[None] | None = None  # answers all direct requests of the connection, in turn
+        self._next: asyncio.Future[dict[str, Any] | None] | None = None  # what it waits for, while it has nothing to do
+        self._answering = False
         self._later: list[bytes] = []
         self._between = True  # the parser has seen whole messages only
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._top = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone: nothing more is to be answered."""
+        super().connection_lost(exc)
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
 
     def check(self, now: float) -> None:
         """As of any connection; and one that was silent for long after its last answer is ended, without a timer."""
@@ -92,7 +101,7 @@ class DirectConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Bytes behind a request that is being answered wait; a head that is known is not parsed again."""
-        if self._task is not None:
+        if self._answering:
             self._later.append(data)
             self.flow.pause_reading()
         elif self._missing:
@@ -113,12 +122,16 @@ class DirectConnection(Connection):
             self._raw = data, end
             return False
         self._heard = self.loop.time()
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:  # of an answer that went ASGI's way
+            self._unset_keepalive_if_required()
+        if len(data) == end + head.length:  # nearly always
+            self._begin(head, data[end:])
+            return True
         self._missing = head.length
         self._head = head
+        self._exchange.begin(more_body=True)
+        self.cycle = self._running = self._exchange
         if head.length:
-            self._exchange.begin(more_body=True)
-            self.cycle = self._running = self._exchange
             self._go_on(data[end:])
         else:
             self._begin(head, b"")
@@ -210,14 +223,26 @@ class DirectConnection(Connection):
 
     def _begin(self, head: Head, body: bytes) -> None:
         self._head = None
-        self._body = body
         self._exchange.begin(more_body=False)
         self.cycle = self._running = self._exchange
-        self._task = self.loop.create_task(self._respond(self._scope_of(head)))
-        self.tasks.add(self._task)
+        self._answering = True
+        scope = self._scope_of(head, body)
+        if self._next is not None:
+            self._next.set_result(scope)
+        else:
+            self._task = self.loop.create_task(self._answer_all(scope))
+        if self._task is not None:
+            self.tasks.add(self._task)
 
-    def _scope_of(self, head: Head) -> dict[str, Any]:
-        """What ASGI would say of the request."""
+    def _scope_of(self, head: Head, body: bytes) -> dict[str, Any]:
+        """What ASGI would say of the request: a copy, for others may carry what they like in it."""
+        if self._scope_head is not head:
+            self._scope_head, self._scope = head, self._new_scope(head)
+        scope = self._scope.copy()
+        scope[BODY] = body
+        return scope
+
+    def _new_scope(self, head: Head) -> dict[str, Any]:
         scope: dict[str, Any] = {
             "type": "http",
             "http_version": "1.1",
@@ -230,41 +255,50 @@ class DirectConnection(Connection):
             "client": self.client,
             "server": self.server,
             KEY: self._presence,
+            READ: head.read,
         }
         if self._names:
             scope[NAMES] = self._names
         return scope
 
-    async def _receive(self) -> Message:
-        body, self._body = self._body, b""
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def _respond(self, scope: dict[str, Any]) -> None:
-        assert self._service is not None
+    async def _answer_all(self, scope: dict[str, Any] | None) -> None:
+        """One request after the other: a task of its own for each would cost as much as parsing its head."""
         try:
-            reply = await self._service(scope, self._receive)
-            if reply is not None:
-                if self.flow.write_paused:  # the answers before this one are not read
-                    await self.flow.drain()
-                self._write(reply)
+            while scope is not None:
+                await self._respond(scope)
+                if self._presence.gone:
+                    return
+                self._next = self.loop.create_future()
+                self._answered()
+                scope = await self._next
         except BaseException:  # the server is being ended
             self.transport.close()
             raise
         finally:
-            self._answered()
+            if self._task is not None:
+                self.tasks.discard(self._task)
+
+    async def _respond(self, scope: dict[str, Any]) -> None:
+        async def receive() -> Message:  # for who does not look into the scope
+            return {"type": "http.request", "body": scope[BODY], "more_body": False}
+
+        assert self._service is not None
+        reply = await self._service(scope, receive)
+        if reply is not None:
+            if self.flow.write_paused:  # the answers before this one are not read
+                await self.flow.drain()
+            self._write(reply)
 
     def _write(self, reply: Reply) -> None:
         if self._presence.gone:
             return
-        parts = [self._top_of(reply.status)]
-        for header in reply.headers:
-            parts.append(b"%b: %b\r\n" % header)
-            if header == _CLOSE:
-                self._exchange.keep_alive = False
-        if not self._exchange.keep_alive and _CLOSE not in reply.headers:
-            parts.append(b"%b: %b\r\n" % _CLOSE)
-        parts += (b"\r\n", reply.body)
-        self.transport.write(b"".join(parts))
+        headers = reply.headers
+        if _CLOSE in headers:
+            self._exchange.keep_alive = False
+        elif not self._exchange.keep_alive:
+            headers = [*headers, _CLOSE]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self.transport.write(b"%b%b\r\n%b" % (self._top_of(reply.status), lines, reply.body))
 
     def _top_of(self, status: int) -> bytes:
         """Status line, date and the like; made anew when uvicorn changes the date."""
@@ -275,13 +309,11 @@ class DirectConnection(Connection):
 
     def _answered(self) -> None:
         """The next request may come, or the end of the connection."""
+        self._answering = False
         if self._task is not None:
             self.tasks.discard(self._task)
-            self._task = None
         exchange = self._exchange
         exchange.response_complete = True
-        if self._presence.gone:
-            return
         if not exchange.keep_alive:
             self.transport.close()
         self._heard = self.loop.time()
@@ -291,7 +323,8 @@ class DirectConnection(Connection):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self._later:
             data, self._later = b"".join(self._later), []
             self.data_received(data)

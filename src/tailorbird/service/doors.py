@@ -46,6 +46,7 @@ class Doors:
         names = found.client_names or ("*",)
         self._clients = ClientNames(names) if self.tls and self.tls.asks_certificates else None
         self.refusals = Refusals()
+        self._admin: socket | None = None
 
     @property
     def locked(self) -> bool:
@@ -73,46 +74,61 @@ class Doors:
         if self.locked:
             yield self.refusals.family()
 
-    def check_public(self, bound: socket) -> None:
-        """Refuse to open to the network what only a lock may open; raises :class:`UsageError`."""
-        reachable = not _is_loopback(bound)
-        if self._options.admin_on_public and reachable and not self.locked:
-            raise _unlocked("--admin-on-public", bound)
-        if self._tokens is not None and self.tls is None and reachable:
-            journal.record("tokens travel in the clear", level="warning", hint="--tls-cert and --tls-key encrypt them")
+    def open(self, public: socket) -> None:
+        """Bind the door for administration, and refuse to open to the network what only a lock may open.
 
-    def administration(self, plane: DataPlane, metrics: Callable[[], bytes]) -> list[Beside]:
-        """The listener for administration that the options ask for: one, or none.
+        Args:
+            public: the public port.
 
         Raises:
-            UsageError: its address is none, or others could reach it unasked.
+            UsageError: the door's address is none, or others could reach administration unasked.
             TailorbirdError: the address is taken.
         """
-        asked = self._options.admin
-        if not asked:
+        reachable = not _is_loopback(public)
+        if self._options.admin_on_public and reachable and not self.locked:
+            raise _unlocked("--admin-on-public", public)
+        if self._tokens is not None and self.tls is None and reachable:
+            journal.record("tokens travel in the clear", level="warning", hint="--tls-cert and --tls-key encrypt them")
+        if self._options.admin:
+            self._admin = _bound(self._options.admin)
+            if not self.locked and not _is_loopback(self._admin):
+                raise _unlocked("--admin", self._admin)
+
+    def administration(self, plane: DataPlane, metrics: Callable[[], bytes]) -> list[Beside]:
+        """The listener at the door for administration that was opened: one, or none."""
+        if self._admin is None:
             return []
-        by_file = asked.startswith(UNIX)
-        bound = socketfile.bind_file(Path(asked.removeprefix(UNIX))) if by_file else bind(*_address(asked))
-        try:
-            if not self.locked and not _is_loopback(bound):
-                raise _unlocked("--admin", bound)
-        except UsageError:
-            bound.close()
-            raise
+        by_file = self._admin.family == AF_UNIX
         # Whoever can open the file is its owner, who could write himself a token as well.
         guard = Guard(Door.ADMIN, refusals=self.refusals) if by_file else self.guard(Door.ADMIN)
-        limits = self._limits
-        app = HttpService(plane, limits, metrics, entrance=Entrance(guard, admin=Administration(plane)))
-        return [_AdminListener(app, bound, _announce, limits=limits, tls=None if by_file else self.tls)]
+        app = HttpService(plane, self._limits, metrics, entrance=Entrance(guard, admin=Administration(plane)))
+        tls = None if by_file else self.tls
+        return [_AdminListener(app, self._admin, _announce, limits=self._limits, tls=tls)]
+
+    def close(self) -> None:
+        """Give the door for administration back, if it was never listened at."""
+        if self._admin is not None:
+            _remove_file(self._admin)
+            self._admin.close()
 
 
 class _AdminListener(Listener):
     """A listener that takes its socket's file away before it stops to listen: so it is never another server's."""
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        if self._bound.family == AF_UNIX:
-            Path(self._bound.getsockname()).unlink(missing_ok=True)
+        _remove_file(self._bound)
         await super().shutdown(sockets)
+
+
+def _remove_file(bound: socket) -> None:
+    if bound.fileno() >= 0 and bound.family == AF_UNIX:
+        Path(bound.getsockname()).unlink(missing_ok=True)
+
+
+def _bound(asked: str) -> socket:
+    if asked.startswith(UNIX):
+        return socketfile.bind_file(Path(asked.removeprefix(UNIX)))
+    return bind(*_address(asked))
 
 
 def _address(text: str) -> tuple[str, int]:

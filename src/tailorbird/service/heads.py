@@ -7,7 +7,6 @@ again: so a head that is known needs no parsing. Only the parser ever says what 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
@@ -22,6 +21,13 @@ _PATH = re.compile(rb"(?:/[A-Za-z0-9._-]+)+")  # which every reader of a URL rea
 _SPECIAL = frozenset({b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"})
 _SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
 
+READ = "tailorbird.read"
+"""Where a request's scope may carry the headers of :data:`READ_HEADERS`, each of which stands once."""
+BODY = "tailorbird.body"
+"""Where it may carry the body, if that has arrived whole and is not encoded."""
+READ_HEADERS = frozenset({b"content-length", b"content-encoding", b"inference-header-content-length"})
+"""The headers that a body is read by."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -35,6 +41,8 @@ class Head(msgspec.Struct, frozen=True):
     """Bytes of the body."""
     memorable: bool
     """It holds nothing secret."""
+    read: dict[bytes, bytes]
+    """The headers that a body is read by."""
 
 
 def plain_head(method: bytes, url: bytes, headers: Headers) -> Head | None:
@@ -48,10 +56,11 @@ def plain_head(method: bytes, url: bytes, headers: Headers) -> Head | None:
     if method != b"POST" or not _PATH.fullmatch(url):
         return None
     names = [name for name, _ in headers]
-    length = _length([value for name, value in headers if name == b"content-length"])
-    if length is None or not _SPECIAL.isdisjoint(names):
+    if not _SPECIAL.isdisjoint(names) or any(names.count(name) > 1 for name in READ_HEADERS):
         return None
-    return Head(url, headers, length, _SECRET.isdisjoint(names))
+    read = {name: value for name, value in headers if name in READ_HEADERS}
+    length = _length(read.get(b"content-length", b""))
+    return None if length is None else Head(url, headers, length, _SECRET.isdisjoint(names), read)
 
 
 class Heads:
@@ -70,9 +79,9 @@ class Heads:
             self._known[raw] = head
 
 
-def _length(values: Sequence[bytes]) -> int | None:
-    """What the one Content-Length says, if that is little."""
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 5:
+def _length(value: bytes) -> int | None:
+    """What Content-Length says, if that is little."""
+    if not value.isdigit() or len(value) > 5:
         return None
-    length = int(values[0])
+    length = int(value)
     return length if length <= WHOLE_BYTES else None

@@ -16,6 +16,7 @@ from tailorbird.service.guard.front import enter, refuse_pages
 from tailorbird.service.guard.guard import hidden
 from tailorbird.service.guard.scopes import ADMINISTRATION
 from tailorbird.service.guard.tokens import EVERYBODY, Caller
+from tailorbird.service.heads import BODY, READ, READ_HEADERS
 from tailorbird.service.limits import Limits
 from tailorbird.service.presence import Presence, presence_of
 from tailorbird.service.replies import Header, Reply, error_reply, infer_reply, text_reply
@@ -32,7 +33,6 @@ ASIDE_BYTES = 256 << 10
 
 _WITNESS = "tailorbird.witness"
 _CALLER = "tailorbird.caller"
-_READ = frozenset({b"content-length", b"content-encoding", b"inference-header-content-length"})
 
 
 class HttpService:
@@ -130,18 +130,25 @@ class HttpService:
         return reply
 
     async def _posted(self, found: Route, scope: Scope, receive: Receive, presence: Presence) -> Reply:
-        headers = _headers(scope["headers"])
+        headers = scope.get(READ) or _headers(scope["headers"])
         parts: list[bytes] = []
         try:
-            body = await self._bodies.read(headers, receive, parts)
-            request, form = await self._read(found, body, _json_bytes(headers))
+            body = scope.get(BODY)
+            body = await self._bodies.read(headers, receive, parts) if body is None else self._bodies.whole(body, parts)
+            json_bytes = _json_bytes(headers)
+            if json_bytes == 0 or len(body) > ASIDE_BYTES:
+                request, form = await self._read(found, body, json_bytes)
+            else:
+                request, form = self._decode(found, body, json_bytes)
             if _WITNESS in scope:
                 request = scope[_WITNESS].asks(request)
             with presence:
                 response = await self._plane.infer(request)
             if request.shared:
                 response = placed(response, request.shared, self._plane.regions)
-            return await _written(response, form)
+            if _json_size(response, form) > ASIDE_BYTES:
+                return infer_reply(await asyncio.to_thread(wire.encode_infer, response, form))
+            return infer_reply(wire.encode_infer(response, form))
         finally:
             self._bodies.let_go(parts)
 
@@ -173,7 +180,7 @@ def _headers(pairs: list[Header]) -> dict[bytes, bytes]:
     """The headers that matter here; each may stand once."""
     found: dict[bytes, bytes] = {}
     for name, value in pairs:
-        if name in _READ:
+        if name in READ_HEADERS:
             if name in found:
                 raise WireError(f"the header {name.decode()} is given twice")
             found[name] = value
@@ -189,12 +196,10 @@ def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
     return int(text)
 
 
-async def _written(response: InferResponse, form: wire.ReplyForm) -> Reply:
-    if _json_size(response, form) > ASIDE_BYTES:
-        return infer_reply(await asyncio.to_thread(wire.encode_infer, response, form))
-    return infer_reply(wire.encode_infer(response, form))
-
-
 def _json_size(response: InferResponse, form: wire.ReplyForm) -> int:
     """About how many bytes of JSON an answer has: a number takes about eight."""
-    return sum(8 * array.size for name, array in response.outputs.items() if not form.is_binary(name))
+    size = 0
+    for name, array in response.outputs.items():
+        if not form.is_binary(name):
+            size += 8 * array.size
+    return size

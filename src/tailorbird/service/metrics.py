@@ -97,6 +97,7 @@ def _histograms(entries: Iterable[Entry]) -> Iterator[Metric]:
     request = HistogramMetricFamily("tailorbird_request_seconds", "Whole requests that were answered", labels=_LABELS)
     phases = HistogramMetricFamily("tailorbird_phase_seconds", "Where the time goes", labels=(*_LABELS, "phase"))
     sizes = HistogramMetricFamily("tailorbird_run_seconds", "Runs, by rows", labels=(*_LABELS, "rows"))
+    first = HistogramMetricFamily("nv_inference_first_response_histogram_ms", "Until the answer", labels=_LABELS)
     for model, version, found, _ in entries:
         labels = (model, str(version))
         request.add_metric(labels, buckets(found.answered), found.answered.sum)
@@ -104,7 +105,13 @@ def _histograms(entries: Iterable[Entry]) -> Iterator[Metric]:
             phases.add_metric((*labels, phase), buckets(one), one.sum)
         for rows, one in sorted(found.sizes.items()):
             sizes.add_metric((*labels, str(rows)), buckets(one), one.sum)
-    return iter((request, phases, sizes))
+        first.add_metric(labels, _in_ms(found.answered), found.answered.sum * 1e3)
+    return iter((request, phases, sizes, first))
+
+
+def _in_ms(one: Histogram) -> list[tuple[str, float]]:
+    """Triton's histogram of the first response, in milliseconds; here each request has one response."""
+    return [(bound if bound == "+Inf" else _bound(float(bound) * 1e3), count) for bound, count in buckets(one)]
 
 
 def buckets(one: Histogram) -> list[tuple[str, float]]:

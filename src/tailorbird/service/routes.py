@@ -119,7 +119,7 @@ def _match(path: bytes) -> Route | None:
     if path in _SERVER:
         return _SERVER[path]
     head, *segments = path.split(b"/")
-    if not head and segments[0] == b"v2" and len(segments) > 1 and segments[1] in _NOT_OFFERED:
+    if not head and len(segments) > 1 and segments[0] == b"v2" and segments[1] in _NOT_OFFERED:
         raise NotOffered(_NOT_OFFERED[segments[1]])
     if head or len(segments) < 3:
         return None

@@ -36,7 +36,7 @@ def placed(response: InferResponse, wanted: Mapping[str, Slice], regions: Region
         raise shared_memory_is_off()
     for name, where in wanted.items():
         regions.write(where, tensors.to_binary(response.dtypes[name], response.outputs[name]))
-    return msgspec.structs.replace(response, placed=dict(wanted))
+    return msgspec.structs.replace(response, placed=frozenset(wanted))
 
 
 def regions_of(options: ServerOptions) -> Regions | None:

@@ -62,10 +62,11 @@ def _name(model: ModelStatus) -> str:
 def _model(status: ServerStatus, name: str, versions: list[ModelStatus]) -> str:
     """The versions that take part first, then the others, each the latest first."""
     ordered = sorted(versions, key=lambda one: (not one.ready, one.role != "live", -one.version))
+    parts = "".join(version_part(one, alone=len(ordered) == 1) for one in ordered)
     beside = "".join(rollout_part(one) for one in status.rollouts if one.model == name)
     return (
         f'<section class="card"><div class="head"><h2>{escape(name)}</h2>{state_mark(ordered[0])}</div>'
-        f"{''.join(map(version_part, ordered))}{beside}</section>"
+        f"{parts}{beside}</section>"
     )
 
 

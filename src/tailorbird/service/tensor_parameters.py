@@ -27,6 +27,8 @@ def slice_of(whose: str, parameters: Mapping[str, Parameter], *, offered: bool) 
     """
     region = parameters.get(REGION)
     if region is None:
+        if SIZE in parameters:
+            raise WireError(f"{whose} has a {SIZE} and no {REGION}")
         return None
     if not offered:
         raise WireError(f"{whose} has the parameter {REGION}", got="shared memory is off on this server")

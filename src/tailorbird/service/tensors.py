@@ -31,12 +31,17 @@ def element_count(name: str, shape: Sequence[int], limits: Limits) -> int:
     """
     if len(shape) > RANK:
         raise WireError(f"input '{name}' has too many dims", got=len(shape), expected=f"at most {RANK}")
-    extent = math.prod(size or 1 for size in shape)  # at most 16 factors below 2^63: small work
+    extent = math.prod(shape) or _extent(shape)  # at most 16 factors below 2^63: small work
     if extent > limits.elements:
         raise WireError(
             f"input '{name}' has too many elements", got=_short(shape), expected=f"at most {limits.elements}"
         )
     return 0 if 0 in shape else extent
+
+
+def _extent(shape: Sequence[int]) -> int:
+    """Elements, where a zero counts as one."""
+    return math.prod(size or 1 for size in shape)
 
 
 def from_json(name: str, dtype: DType, shape: Shape, data: bytes, limits: Limits) -> Array:
@@ -117,7 +122,7 @@ def binary_needed(name: str, why: str) -> InputError:
 
 def _check_length(name: str, dtype: DType, shape: Shape, text: bytes, limits: Limits) -> None:
     """Before the list is made: n numbers have n - 1 commas between them, however they are nested."""
-    extent = math.prod(size or 1 for size in shape)
+    extent = math.prod(shape) or _extent(shape)
     if extent > limits.json_elements:
         raise WireError(f"input '{name}' has too many elements for JSON", got=extent,
                         expected=f"at most {limits.json_elements}", hint="send it as binary data")  # fmt: skip

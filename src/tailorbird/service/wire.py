@@ -17,7 +17,7 @@ from tailorbird.domain.signature import Signature, TensorSpec
 from tailorbird.service import tensors
 from tailorbird.service.faults import WireError
 from tailorbird.service.limits import NAME_LENGTH, Limits
-from tailorbird.service.tensor_parameters import OFFSET, REGION, SIZE, classes_of, slice_of
+from tailorbird.service.tensor_parameters import classes_of, slice_of
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
 from tailorbird.serving.shared_memory import Reader, Regions
 from tailorbird.serving.slices import Slice
@@ -84,6 +84,7 @@ class Body(msgspec.Struct, frozen=True):
     json_bytes: int | None = None
 
 
+_PLAIN = ReplyForm()
 _decoder = msgspec.json.Decoder(_Request)
 _encoder = msgspec.json.Encoder()
 
@@ -111,6 +112,12 @@ def decode_infer(
         Overloaded: too much is copied out of shared memory already.
     """
     request = _decode(_json_part(body, json_bytes))
+    if json_bytes is None and len(request.inputs) == 1 and not (request.outputs or request.parameters):
+        tensor = request.inputs[0]
+        if tensor.parameters is None:  # most requests are of this kind, and this is all there is to them
+            array, dtype = _from_json(tensor, limits)
+            inputs, dtypes = {tensor.name: array}, {tensor.name: dtype}
+            return InferRequest(model, inputs, version, request.id, dtypes=dtypes), _PLAIN
     outputs = request.outputs or []
     _check_counts(request, outputs, limits)
     blobs = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
@@ -163,10 +170,9 @@ def encode_infer(response: InferResponse, form: ReplyForm) -> Body:
             are not UTF-8); the hint says to ask for binary data.
     """
     blobs: list[bytes | memoryview] = []
-    placed = response.placed or {}
     outputs = [
-        _placed(name, response, placed[name])
-        if name in placed
+        _Output(name, response.dtypes[name], array.shape)
+        if name in response.placed
         else _output(name, response.dtypes[name], array, form.is_binary(name), blobs)
         for name, array in response.outputs.items()
     ]
@@ -201,7 +207,7 @@ def _decode(text: bytes | memoryview) -> _Request:
 
 
 def decoded(decoder: msgspec.json.Decoder[T], text: bytes | memoryview) -> T:
-    """What a client's JSON says; raises :class:`WireError` for what is no JSON, no such record, or nested too deeply."""
+    """What a client's JSON says; raises :class:`WireError` for what is no JSON, no such record, or too deep."""
     try:
         return decoder.decode(text)
     except RecursionError:
@@ -228,6 +234,9 @@ def _read_inputs(
     for tensor in inputs:
         if tensor.name in arrays:
             raise WireError(f"input '{tensor.name}' is given twice")
+        if tensor.parameters is None:
+            arrays[tensor.name], dtypes[tensor.name] = _from_json(tensor, limits)
+            continue
         dtype = dtypes[tensor.name] = _dtype(tensor)
         shape = tuple(tensor.shape)
         tensors.element_count(tensor.name, shape, limits)
@@ -236,7 +245,7 @@ def _read_inputs(
         if where is not None and reader is not None:
             arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, reader.read(where))
         elif size is None:
-            arrays[tensor.name] = _from_json(tensor, dtype, shape, limits)
+            arrays[tensor.name], _ = _from_json(tensor, limits)
         else:
             blob, blobs = _take(tensor.name, blobs, size)
             arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, blob)
@@ -278,10 +287,13 @@ def _slice(tensor: _Input, reader: Reader | None) -> Slice | None:
     return where
 
 
-def _from_json(tensor: _Input, dtype: DType, shape: tuple[int, ...], limits: Limits) -> Array:
+def _from_json(tensor: _Input, limits: Limits) -> tuple[Array, DType]:
+    dtype = _dtype(tensor)
+    shape = tuple(tensor.shape)
+    tensors.element_count(tensor.name, shape, limits)
     if isinstance(tensor.data, msgspec.UnsetType):
         raise WireError(f"input '{tensor.name}' has no data", expected="data, or the parameter binary_data_size")
-    return tensors.from_json(tensor.name, dtype, shape, bytes(tensor.data), limits)
+    return tensors.from_json(tensor.name, dtype, shape, bytes(tensor.data), limits), dtype
 
 
 def _take(name: str, blobs: memoryview, size: int) -> tuple[memoryview, memoryview]:
@@ -352,15 +364,9 @@ def _output(name: str, dtype: DType, array: Array, binary: bool, blobs: list[byt
     return _Output(name, dtype, array.shape, parameters={"binary_data_size": len(blob)})
 
 
-def _placed(name: str, response: InferResponse, where: Slice) -> _Output:
-    """An output whose data the client finds in its shared memory."""
-    parameters: dict[str, Parameter] = {REGION: where.region, OFFSET: where.offset, SIZE: where.size}
-    return _Output(name, response.dtypes[name], response.outputs[name].shape, parameters=parameters)
-
-
 def _refuse_not_finite(response: InferResponse, form: ReplyForm) -> None:
     for name, array in response.outputs.items():
-        if response.placed and name in response.placed:
+        if name in response.placed:
             continue
         if response.dtypes[name].is_float and not form.is_binary(name) and not np.isfinite(array).all():
             raise tensors.binary_needed(name, "holds NaN or Infinity")

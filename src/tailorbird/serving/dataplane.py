@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
@@ -35,8 +36,6 @@ from tailorbird.serving.slices import Slice
 from tailorbird.serving.statistics import VersionStatistics, kind_of
 from tailorbird.serving.ticket import Ticket
 from tailorbird.serving.trail import Trail
-
-WEIGH_SECONDS = 15.0
 
 Parameter = str | int | float | bool
 """What the protocol lets a parameter be."""
@@ -73,8 +72,8 @@ class InferResponse(msgspec.Struct, frozen=True):
     outputs: dict[str, Array]
     dtypes: dict[str, DType]
     id: str = ""
-    placed: dict[str, Slice] | None = None
-    """Outputs that lie in a client's shared memory."""
+    placed: frozenset[str] = frozenset()
+    """Outputs that lie in a client's shared memory: their data is not in the reply."""
 
 
 class DataPlane:
@@ -104,8 +103,6 @@ class DataPlane:
         self._strict = strict_readiness
         self._allow_unsigned = allow_unsigned
         self._recorder = recorder
-        self._weighed: Mapping[tuple[str, int], int] = {}
-        self._weigh_again = 0.0
 
     def server_live(self) -> bool:
         """Whether the server can answer at all."""
@@ -126,16 +123,9 @@ class DataPlane:
 
     def status(self) -> ServerStatus:
         """Every version with its engine, signer and pace, in the order of names and versions; and what changed."""
-        models = descriptions.statuses(self._hub, self._weights())
-        changes = self._hub.changer.record.recent
-        return ServerStatus(self._version, models, self._allow_unsigned, self.rollouts(), changes)
-
-    def _weights(self) -> Mapping[tuple[str, int], int]:
-        """What versions take of memory; looked at now and then, as that takes milliseconds."""
-        now = time.monotonic()
-        if now >= self._weigh_again:
-            self._weighed, self._weigh_again = self._hub.changer.memory(), now + WEIGH_SECONDS
-        return self._weighed
+        changer = self._hub.changer
+        models = descriptions.statuses(self._hub, changer.memory())
+        return ServerStatus(self._version, models, self._allow_unsigned, self.rollouts(), changer.record.recent)
 
     def repository_index(self, *, ready: bool = False) -> tuple[IndexEntry, ...]:
         """Every version and its state; with ``ready`` only those that can answer."""
@@ -184,7 +174,8 @@ class DataPlane:
             traffic = self._hub.traffic(name)
             if traffic is not None:
                 found.append(traffic.status())
-            elif self._hub.loaded_versions(name):
+                continue
+            with contextlib.suppress(TailorbirdError):  # nobody answers for it now
                 found.append(RolloutStatus(name, self._hub.get(name).version))
         return tuple(found)
 
@@ -267,7 +258,7 @@ class DataPlane:
                 ticket = traced(model, ticket, request.trail, started)
             outputs = await model.instance.run(request.inputs, ticket)
         except BaseException as error:  # a client that has left, too
-            if not (isinstance(error, NotReady) and self._moved(model, request)):
+            if spare or not (isinstance(error, NotReady) and self._moved(model, request)):
                 self._failed(model, request, error, started, spare=spare)
             raise
         seconds = time.monotonic() - started

@@ -122,6 +122,8 @@ def _of_repositories(control: ControlOptions) -> tuple[tuple[tuple[str, str], ob
     mode = None if control.mode is Mode.NONE else control.mode
     return (
         (("channels", "--channel"), control.channels.live, ""),
+        (("channels", "--canary-weight"), control.channels.weight, 0.0),
+        (("channels", "--shadow-channel"), control.channels.shadow, ""),
         (("versions to follow", "--model-control-mode"), mode, None),
         (("neighbours to make room for", "--memory-budget"), control.memory_budget, None),
     )

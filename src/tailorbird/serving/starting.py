@@ -15,6 +15,7 @@ import msgspec
 from tailorbird.domain import bundle
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.errors import UsageError
+from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.manifest import Manifest
 from tailorbird.repository import layout
 from tailorbird.repository.load import LoadedEngine, load_version
@@ -35,6 +36,9 @@ Watch = Callable[[str, int, Event], None]
 
 Check = Callable[[Manifest, Batcher], None]
 """Tries a version that serves nobody yet, by the way that requests take; raises what is wrong with it."""
+
+HANGS_S = 30.0
+HANGS_TIMES = 20.0
 
 _Started = tuple[Manifest, Signer | None, Sequence[Executor]]
 
@@ -102,7 +106,8 @@ def put_in_service(
             for executor in executors:
                 undo.callback(executor.close)
             if check is not None:
-                check(manifest, Batcher(manifest, executors, name=what.words))
+                for executor in executors:
+                    check(manifest, Batcher(manifest, [executor], name=what.words))
             batcher = Batcher(manifest, executors, options.batching, statistics.batch, what.words)
             undo.pop_all()
         return LoadedModel(
@@ -124,13 +129,21 @@ def instances_of(candidate: Candidate, options: HubOptions) -> int:
     return max(1, min(candidate.instances, len(os.sched_getaffinity(0))))
 
 
+def run_limit_s(table: Sequence[LatencyRow]) -> float:
+    """Seconds after which a run hangs: many times the slowest one measured, and never little, as machines pause."""
+    if not table:
+        return ProcessOptions().run_limit_s
+    return max(HANGS_S, HANGS_TIMES * max(row.latency.p99 for row in table) / 1e3)
+
+
 def _in_processes(what: Started, options: HubOptions, observer: Callable[[Event], None]) -> _Started:
-    count = instances_of(bundle.read_manifest(what.folder).candidate, options)
+    manifest = bundle.read_manifest(what.folder)
+    count = instances_of(manifest.candidate, options)
     instances = start_instances(
         what.folder,
         count,
         what.words,
-        options=ProcessOptions(allow_unsigned=options.allow_unsigned),
+        options=ProcessOptions(allow_unsigned=options.allow_unsigned, run_limit_s=run_limit_s(manifest.latency)),
         observer=observer,
     )
     return instances[0].manifest, instances[0].signer, instances

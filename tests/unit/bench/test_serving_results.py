@@ -90,6 +90,7 @@ def test_every_layout_belongs_to_a_section_of_the_page(tmp_path: Path) -> None:
     assert text.startswith("# Serving, measured\n")
     assert "## What a server itself costs" in text
     assert "| ours | 1,000 ±100 | 100 |" in text
+    assert text.count("Not measured yet: `make serving-bench ARGS='--contest resnet'`.") == 1
 
 
 def test_each_round_begins_with_another_one() -> None:

@@ -12,6 +12,7 @@ from bench.servers import process, venvs
 from bench.servers.process import Server, answers, family, free_port, running
 from bench.servers.rivals import RIVALS, Spec, oip_json
 from bench.servers.venvs import Environment
+from bench.serving_parts.plan import Contestant, Sheet, turn
 from tailorbird.domain.errors import TailorbirdError
 
 SPINNING = """
@@ -44,6 +45,24 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_restless_server_takes_no_time_while_it_is_paused(tmp_path: Path) -> None:
+    restless = SPINNING.replace("time.sleep(60)", "pass")  # its child never rests
+    port = free_port()
+    with running("restless", [sys.executable, "-c", restless, str(port)], port, tmp_path / "log") as server:
+        one, sheet = Contestant("restless", server, (), restless=True), Sheet()
+        with turn(one, sheet):
+            before = server.cpu_seconds()
+            deadline = time.monotonic() + 10
+            while server.cpu_seconds() < before + 0.1 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert server.cpu_seconds() >= before + 0.1
+        time.sleep(0.1)  # until signals have arrived
+        paused = server.cpu_seconds()
+        time.sleep(0.5)
+        assert server.cpu_seconds() == paused
+        assert not sheet.entries()
 
 
 def test_a_server_that_ends_at_once_is_said_with_its_last_words(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Metrics: Triton's names, read back by Prometheus' own parser."""
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tailorbird.domain.errors import Overloaded
@@ -47,6 +48,14 @@ def test_histograms_are_cumulative_and_end_in_all() -> None:
     assert samples["tailorbird_request_seconds_bucket", "+Inf"] == samples["tailorbird_request_seconds_count",] == 2
     assert samples["tailorbird_phase_seconds_count", "queue"] == 2
     assert samples["tailorbird_run_seconds_count", "4"] == 1
+
+
+def test_tritons_histogram_of_the_first_response_is_in_milliseconds() -> None:
+    samples = scraped()
+    name = "nv_inference_first_response_histogram_ms"
+    assert (samples[f"{name}_bucket", "10"], samples[f"{name}_bucket", "25"]) == (0, 2)
+    assert samples[f"{name}_bucket", "+Inf"] == samples[f"{name}_count",] == 2
+    assert samples[f"{name}_sum",] == pytest.approx(26)
 
 
 def test_why_a_batch_had_its_size_is_a_metric() -> None:

@@ -174,3 +174,46 @@ def test_a_close_that_fails_ends_the_thread_all_the_same():
             raise BackendError("will not go")
 
     ThreadInstance(Stuck()).close()
+
+
+def test_it_can_run_in_the_thread_that_calls(engine):
+    instance = ThreadInstance(engine, "worker")
+    rows = {"x": np.arange(3)}
+    assert instance.run_here(rows) is rows
+    assert engine.threads == {threading.current_thread().name}
+    instance.close()
+    assert instance.run_here(rows) is None
+    assert engine.closed == 1
+
+
+@pytest.mark.parametrize("error", [InputError("no"), BackendError("no")])
+def test_what_fails_in_the_thread_that_calls_is_raised_there(engine, error):
+    instance = ThreadInstance(engine, "worker")
+    with pytest.raises(type(error), match="no"):
+        instance.run_here(failing(error))
+    with pytest.raises(BackendError, match=r"worker failed.*KeyError"):
+        instance.run_here(failing(KeyError("x")))
+    assert instance.run_here({}) == {}
+    instance.close()
+
+
+def test_it_does_not_run_here_while_its_own_thread_is_at_work(engine):
+    instance = ThreadInstance(engine, "worker")
+    gate, began = threading.Event(), threading.Event()
+
+    def act():
+        began.set()
+        gate.wait(10)
+        return {}
+
+    async def main():
+        slow = asyncio.get_running_loop().create_task(instance.run({"act": act}))
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        assert instance.run_here({}) is None
+        gate.set()
+        await slow
+
+    asyncio.run(main())
+    instance.close()
+    assert len(engine.seen) == 1

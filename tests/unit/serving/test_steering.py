@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -87,6 +88,7 @@ def test_a_canary_that_is_put_away_is_the_live_versions_to_answer():
         plane._hub.get("tiny", 2).close()
         assert {one.version for one in asked(plane, 40)} == {1}
         assert traffic.stop.reason == "dead"
+        assert statistics(plane, 2).failures == {"REJECTED": 5}
 
 
 def test_what_fails_on_both_is_an_error_and_proves_nothing():
@@ -186,6 +188,9 @@ def test_rollouts_name_every_model_in_service():
         found = plane.rollouts()
         assert found == (RolloutStatus("plain", 7), traffic.status())
         assert (found[1].canary.version, found[1].shadow.version) == (2, 3)
+        asked(plane, 10)
+        said = msgspec.json.decode(msgspec.json.encode(plane.rollouts()))
+        assert said[1]["canary"]["canary"]["p50_ms"] > 0
     assert DataPlane(Hub()).rollouts() == ()
 
 

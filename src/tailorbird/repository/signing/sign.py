@@ -54,6 +54,11 @@ class _Header(msgspec.Struct):
     algorithm: str
 
 
+# Made at import, see domain/manifest.py.
+_header = msgspec.json.Decoder(_Header)
+_signature = msgspec.json.Decoder(BundleSignature)
+
+
 def message(manifest_digest: str) -> bytes:
     """What is signed: a mark of the purpose, and the text of the manifest's digest."""
     return _DOMAIN + manifest_digest.encode("ascii", "backslashreplace")
@@ -123,9 +128,9 @@ def decode_signature(data: bytes, place: str) -> BundleSignature:
         BundleError: the schema is newer, the algorithm unknown, or it is not what Tailorbird writes.
     """
     try:
-        header = msgspec.json.decode(data, type=_Header)
+        header = _header.decode(data)
         _check_header(header, place)
-        found = msgspec.json.decode(data, type=BundleSignature)
+        found = _signature.decode(data)
         whole = len(found.raw) == 64 and encode_signature(found) == data
     except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError) as error:
         raise BundleError(f"'{_NAME}' of {place} cannot be read", got=error, hint=_SIGN_AGAIN) from None

@@ -94,9 +94,9 @@ def refuse_pages(headers: list[tuple[bytes, bytes]]) -> None:
     """Refuse what a web page asks a browser to send: it would come from the user's own machine, with his rights.
 
     Browsers put ``Origin`` on every request that a page makes and that is more than reading (Fetch standard, section
-    3.2); no other client does.
+    3.2), and say whose request it is (Fetch Metadata, section 2.3); no other client does.
     """
-    if any(name in (b"origin", b"sec-fetch-site") for name, _ in headers):
+    if any(name == b"origin" or (name == b"sec-fetch-site" and value != b"none") for name, value in headers):
         raise Forbidden("web pages do not administer this server", why="browser")
 
 

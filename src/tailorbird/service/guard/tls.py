@@ -55,7 +55,7 @@ class ClientNames:
     def match(self, names: tuple[str, ...]) -> str:
         """The name that is let in; raises :class:`Forbidden`."""
         for name in names:
-            if any(fnmatchcase(name, pattern) for pattern in self._patterns):
+            if name and any(fnmatchcase(name, pattern) for pattern in self._patterns):
                 return name
         raise Forbidden("the client's certificate is not for this server", why="certificate")
 
@@ -180,8 +180,8 @@ def _no_password() -> str:
 
 def _load_authorities(context: ssl.SSLContext, path: Path, content: bytes) -> None:
     try:
-        context.load_verify_locations(cadata=content.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError):
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))  # comments may have any letters
+    except (ssl.SSLError, ValueError):
         raise UsageError(f"no certificates in {path}", expected="those of the clients' authorities in PEM") from None
     context.verify_mode = ssl.CERT_REQUIRED
 

@@ -15,8 +15,13 @@ from tailorbird.service.guard.tokens import EVERYBODY, Caller
 from tailorbird.service.routes import Operation
 from tailorbird.service.rpc import codes, schema
 
+_Metadata = tuple[tuple[str, str | bytes], ...] | None
+_Proof = tuple[_Metadata, tuple[str, ...]]
+
 CALLER: ContextVar[Caller] = ContextVar("tailorbird_caller", default=EVERYBODY)
 """Who made the call that is being answered. gRPC runs each call, from here on, in a context of its own."""
+
+_PROOF: ContextVar[_Proof] = ContextVar("tailorbird_proof")
 
 _INFERENCE: dict[str, Operation | None] = {
     "ServerLive": Operation.SERVER_LIVE,
@@ -82,6 +87,17 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc] # gRPC counts as u
         elif handler is not None and details.method not in METHODS:
             raise Forbidden("the operation is not allowed", why="no scope")
         CALLER.set(caller)
+        _PROOF.set((details.invocation_metadata, names))
+
+
+def still_known(guard: Guard) -> None:
+    """Refuse the next message of a stream whose token has been revoked, or has expired, since the stream began.
+
+    Raises:
+        Unauthenticated: it has.
+    """
+    metadata, names = _PROOF.get()
+    CALLER.set(guard.known(_credential(metadata), names))
 
 
 def model_of(method: str, request: Any) -> tuple[Operation, str] | None:
@@ -135,7 +151,7 @@ async def _refuse(guard: Guard, error: Refused, _: Any, context: Any) -> None:
     await context.abort(*codes.status(error))
 
 
-def _credential(metadata: tuple[tuple[str, str | bytes], ...] | None) -> str | None:
+def _credential(metadata: _Metadata) -> str | None:
     found = [value for key, value in metadata or () if key == "authorization"]
     if len(found) > 1:
         raise Unauthenticated("two authorizations", offered=True)

@@ -14,7 +14,7 @@ from tailorbird.service.limits import NAME_LENGTH, Limits
 from tailorbird.service.rpc import schema
 from tailorbird.service.rpc.contents import from_contents
 from tailorbird.service.rpc.scan import split, varint
-from tailorbird.service.tensor_parameters import OFFSET, REGION, SIZE, classes_of, slice_of
+from tailorbird.service.tensor_parameters import classes_of, slice_of
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
 from tailorbird.serving.descriptions import ModelMetadata, TensorMetadata
 from tailorbird.serving.shared_memory import Reader, Regions
@@ -22,6 +22,11 @@ from tailorbird.serving.slices import Slice
 
 SMALL_MESSAGE = 64 << 10
 """Bytes of a message that is no inference request."""
+
+ASKS_FOR_FINAL = "triton_enable_empty_final_response"
+"""A parameter of requests in a stream: the client wants to be told which answer is its last."""
+FINAL_RESPONSE = "triton_final_response"
+"""The parameter of the answer that says so. A model here has one answer to each request."""
 
 _MODEL_LENGTH = 128
 _VERSION = re.compile(r"[0-9]{1,18}")
@@ -90,9 +95,9 @@ def encode_infer(response: InferResponse) -> bytes:
     return b"".join(_infer_parts(response))
 
 
-def encode_stream(response: InferResponse) -> bytes:
-    """Write a ``ModelStreamInferResponse`` that holds an answer."""
-    parts = _infer_parts(response)
+def encode_stream(response: InferResponse, *, final: bool = False) -> bytes:
+    """Write a ``ModelStreamInferResponse`` that holds an answer, and says that it is the only one if asked to."""
+    parts = _infer_parts(response, final=final)
     return b"".join([_INFER_RESPONSE, varint(sum(map(len, parts))), *parts])
 
 
@@ -240,23 +245,16 @@ def _check_length(what: str, text: str) -> None:
         raise WireError(f"{what} is too long", got=f"{len(text)} characters", expected=f"at most {NAME_LENGTH}")
 
 
-def _point(output: Any, where: Slice) -> bytes:
-    """Say where the client finds the data; its place among the raw contents stays, and is empty."""
-    output.parameters[REGION].string_param = where.region
-    output.parameters[OFFSET].int64_param = where.offset
-    output.parameters[SIZE].int64_param = where.size
-    return b""
-
-
-def _infer_parts(response: InferResponse) -> list[bytes | memoryview]:
+def _infer_parts(response: InferResponse, *, final: bool = False) -> list[bytes | memoryview]:
     """The message in parts to be joined: protobuf's own call would copy each tensor three times."""
     message = schema.ModelInferResponse(model_name=response.model, model_version=str(response.version), id=response.id)
+    if final:
+        message.parameters[FINAL_RESPONSE].bool_param = True
     parts: list[bytes | memoryview] = [b""]
     for name, array in response.outputs.items():
         dtype = response.dtypes[name]
-        output = message.outputs.add(name=name, datatype=dtype, shape=array.shape)
-        where = response.placed.get(name) if response.placed else None
-        blob = tensors.to_binary(dtype, array) if where is None else _point(output, where)
+        message.outputs.add(name=name, datatype=dtype, shape=array.shape)
+        blob = b"" if name in response.placed else tensors.to_binary(dtype, array)
         parts += [_RAW_OUTPUT, varint(len(blob)), blob]
     parts[0] = message.SerializeToString()
     return parts

@@ -18,7 +18,7 @@ from tailorbird.service.limits import Limits
 from tailorbird.service.routes import Operation
 from tailorbird.service.rpc import codes, messages, schema
 from tailorbird.service.rpc.administrative import ADMINISTRATIVE
-from tailorbird.service.rpc.gate import CALLER, model_allowed, model_of
+from tailorbird.service.rpc.gate import CALLER, model_allowed, model_of, still_known
 from tailorbird.service.rpc.operations import HEALTH, INFERENCE, NOT_OFFERED, Described
 from tailorbird.service.rpc.sharing import SHARED_MEMORY, Sharing
 from tailorbird.service.shared_memory import placed, shared_memory_is_off
@@ -161,9 +161,12 @@ class Servicer:
 
     async def _answer_in_stream(self, message: bytes, context: Any) -> bytes:
         try:
+            if self._guard is not None:
+                still_known(self._guard)
             with self._holding(message):
                 request = _within(self._decode(message), context.time_remaining())
-                return messages.encode_stream(await self._run(request, context, _STREAM))
+                final = bool(request.parameters.get(messages.ASKS_FOR_FINAL))
+                return messages.encode_stream(await self._run(request, context, _STREAM), final=final)
         except Exception as error:
             _, words = codes.status(hidden(error, CALLER.get()))
             return messages.encode_stream_error(words, messages.request_id(message, self._limits))

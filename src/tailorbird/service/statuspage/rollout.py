@@ -5,11 +5,12 @@ from __future__ import annotations
 from html import escape
 
 from tailorbird.service.statuspage.spread import split_plot
-from tailorbird.service.statuspage.words import clock, count, figure, ms, share
+from tailorbird.service.statuspage.words import NONE, clock, count, figure, ms, share
 from tailorbird.serving.rollout.status import CanaryStatus, OutputAgreement, RolloutStatus, ShadowStatus
 
 OUTPUTS = 12
 """Outputs of a shadow that the page shows."""
+_EMPTY = ' class="none"'
 
 
 def rollout_part(one: RolloutStatus) -> str:
@@ -33,7 +34,7 @@ def _canary(one: CanaryStatus) -> str:
     return (
         f'<div class="beside"><h3>Canary: version {one.version} <span class="mark {kind}">{escape(one.state)}</span>'
         "</h3>"
-        f"<p>{share(one.weight)} of the requests{stopped}. {escape(one.verdict)}</p>{split_plot(one.weight)}"
+        f"<p>{share(one.weight)} of the requests{stopped}; {escape(one.verdict)}</p>{split_plot(one.weight)}"
         f'<table><thead><tr><th></th><th scope="col">live {one.live.version}</th>'
         f'<th scope="col">canary {one.version}</th></tr></thead><tbody>{body}</tbody></table>'
         f'<p class="minor">evidence against it {figure(one.evidence)}, stopped at {figure(one.stops_at)}</p></div>'
@@ -62,9 +63,11 @@ def _output(one: OutputAgreement) -> str:
         "SNR": figure(one.snr_db, " dB"),
         "worst SNR": figure(one.worst_snr_db, " dB"),
         "largest error": figure(one.max_abs_error),
-        "cosine": "–" if one.cosine is None else f"{one.cosine:.5f}",
+        "cosine": NONE if one.cosine is None else f"{one.cosine:.5f}",
         "same winner": share(one.top1),
         "equal": share(one.equal),
     }
-    found = "".join(f'<td data-of="{name}">{value}</td>' for name, value in cells.items())
+    found = "".join(
+        f'<td data-of="{name}"{_EMPTY if value == NONE else ""}>{value}</td>' for name, value in cells.items()
+    )
     return f'<tr><th scope="row">{escape(one.name)}</th>{found}</tr>'

@@ -23,7 +23,7 @@ def spread_plot(pace: Pace) -> str:
     return (
         f'<figure><svg viewBox="0 0 {_WIDTH * len(spread.counts)} {_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{words}"><title>{words}</title><g class="bars">{bars}</g>{lines}</svg>'
-        f"<figcaption><span>{ms(spread.low_ms)}</span><span>latest {sum(spread.counts)} answers</span>"
+        f"<figcaption><span>{ms(spread.low_ms)}</span><span>{sum(spread.counts)} answers</span>"
         f"<span>{ms(spread.high_ms)}</span></figcaption></figure>"
     )
 

@@ -30,7 +30,7 @@ h2 { font-size: 1.12rem; margin: 0; overflow-wrap: anywhere } h3 { font-size: .9
 .bad { color: var(--bad) }
 figure { margin: 0 } figure svg { display: block; width: 100%; height: 3.6rem }
 figcaption { display: flex; justify-content: space-between; gap: .5rem; color: var(--soft); font-size: .8rem;
-  border-top: 1px solid var(--line); padding-top: .2rem; font-variant-numeric: tabular-nums }
+  border-top: 1px solid var(--line); padding-top: .2rem; font-variant-numeric: tabular-nums; white-space: nowrap }
 .bars { fill: var(--bar) } .p50 { stroke: var(--ink) } .p99 { stroke: var(--bad) }
 .numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); gap: .6rem 1rem; margin: 0;
   align-content: start }
@@ -50,6 +50,6 @@ time { color: var(--soft); font-variant-numeric: tabular-nums; padding-right: .4
 @media (max-width: 34rem) { body { padding: 1.2rem .8rem 2rem } .card { padding: .9rem 1rem }
   .version { grid-template-columns: minmax(0, 1fr) } .numbers { grid-template-columns: repeat(3, minmax(0, 1fr)) }
   th, td { padding-right: .8rem } .outputs thead { display: none }
-  .outputs tr, .outputs td, .outputs th { display: block }
+  .outputs tr, .outputs td, .outputs th { display: block } .outputs td.none { display: none }
   .outputs td[data-of]::before { content: attr(data-of) " "; color: var(--soft) } }
 """

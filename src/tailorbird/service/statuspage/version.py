@@ -13,12 +13,12 @@ from tailorbird.serving.pace import Pace
 _ROLES = {"live": "good", "canary": "mid", "shadow": "mid"}
 
 
-def version_part(model: ModelStatus) -> str:
-    """A version; of one that is not in service, its state alone."""
+def version_part(model: ModelStatus, *, alone: bool = True) -> str:
+    """A version; of one that is not in service, its state, unless it stands alone below its model's."""
     if not model.engine:
-        return f'<div class="version">{_who(model)}</div>'
+        return f'<div class="version">{_who(model, alone)}</div>'
     return (
-        f'<div class="version">{_who(model)}<div>{spread_plot(model.pace)}</div>'
+        f'<div class="version">{_who(model, alone)}<div>{spread_plot(model.pace)}</div>'
         f'<dl class="numbers">{_numbers(model)}</dl></div>'
     )
 
@@ -29,9 +29,9 @@ def state_mark(model: ModelStatus) -> str:
     return f'<span class="mark {kind}">{escape(model.state)}</span>'
 
 
-def _who(model: ModelStatus) -> str:
+def _who(model: ModelStatus, alone: bool) -> str:
     role = f' <span class="mark {_ROLES.get(model.role, "")}">{escape(model.role)}</span>' if model.role else ""
-    state = "" if model.ready else f" {state_mark(model)}"
+    state = "" if model.ready or alone else f" {state_mark(model)}"
     engine = (
         f'<p>{escape(model.engine)}</p><p class="minor">{escape(model.target)}</p><p class="minor">{_signer(model)}</p>'
         if model.engine
@@ -46,17 +46,17 @@ def _numbers(model: ModelStatus) -> str:
     pairs = [
         ("requests", count(pace.answered)),
         ("failed", failed),
-        ("in the queue", count(pace.waiting)),
         ("p50", ms(pace.p50_ms)),
         ("p99", ms(pace.p99_ms)),
+        ("in the queue", count(pace.waiting)),
         ("rows a run", _rows(pace)),
     ]
     if pace.instances:
         pairs.append(("instances", _instances(pace)))
-    if pace.crashes:
-        pairs.append(("crashed", f'<span class="bad">{count(pace.crashes)} times</span>'))
     if model.memory is not None:
         pairs.append(("memory", format_size(model.memory)))
+    if pace.crashes:
+        pairs.append(("crashes", f'<span class="bad">{count(pace.crashes)}</span>'))
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
 
 

@@ -53,7 +53,7 @@ class Brief:
         self._settle()
 
     def allows(self, rows: int) -> bool:
-        """Whether a run with that many rows is for the loop: it is brief, or should be, and is tried once in a while."""
+        """Whether a run of so many rows is for the loop: it is brief, or should be, and is tried once in a while."""
         if rows <= self.rows:
             return True
         if self.rows == self._most or not 0 < self._costs.predicted(rows) <= self._bound:

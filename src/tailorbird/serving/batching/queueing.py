@@ -71,19 +71,21 @@ class _Lane(Generic[P]):
 class _Level(Generic[P]):
     """The pieces of one rank: all of them by age, and by bucket."""
 
-    __slots__ = ("lanes", "pieces", "seconds")
+    __slots__ = ("changed", "lanes", "pieces", "seconds")
 
     def __init__(self) -> None:
         self.pieces: _Line[P] = OrderedDict()
         self.lanes: dict[object, _Lane[P]] = {}
         self.seconds = 0.0
+        self.changed: set[object] = set()
+        """Buckets whose lanes have other pieces than when they were priced."""
 
 
 class Queue(Generic[P]):
     """Pieces that wait. The oldest of the first level leads the next batch; others of its bucket join it.
 
     So no bucket starves: whatever is oldest goes next, however few share its shape. Adding and removing cost the same
-    however many wait.
+    however many wait; what they change is priced when somebody asks how long a newcomer would wait.
 
     Args:
         price: seconds of work, of a bucket, that so many rows in so many pieces are.
@@ -114,7 +116,8 @@ class Queue(Generic[P]):
             lane = level.lanes[piece.bucket] = _Lane()
         level.pieces[piece.order] = lane.pieces[piece.order] = piece
         self._count += 1
-        self._account(level, lane, piece.bucket, piece.rows)
+        lane.rows += piece.rows
+        level.changed.add(piece.bucket)
 
     def put_back(self, pieces: Iterable[P]) -> None:
         """Queue pieces that were taken in front of all others of their rank, in their order."""
@@ -132,8 +135,10 @@ class Queue(Generic[P]):
         self._count -= 1
         lane = level.lanes[piece.bucket]
         del lane.pieces[piece.order]
-        self._account(level, lane, piece.bucket, -piece.rows)
+        lane.rows -= piece.rows
+        level.changed.add(piece.bucket)
         if not lane.pieces:
+            level.seconds -= lane.seconds
             del level.lanes[piece.bucket]
         if not level.pieces:
             del self._levels[piece.rank]
@@ -169,12 +174,14 @@ class Queue(Generic[P]):
             Seconds of work in earlier levels and in other buckets of its own level; then seconds and rows in its
             own bucket.
         """
+        for level in self._levels.values():
+            self._reprice(level)
         seconds = sum(level.seconds for other, level in self._levels.items() if other < rank)
-        level = self._levels.get(rank)
-        lane = level.lanes.get(bucket) if level else None
-        if level is None or lane is None:
-            return seconds + (level.seconds if level else 0.0), 0.0, 0
-        return seconds + level.seconds - lane.seconds, lane.seconds, lane.rows
+        own = self._levels.get(rank)
+        lane = own.lanes.get(bucket) if own else None
+        if own is None or lane is None:
+            return seconds + (own.seconds if own else 0.0), 0.0, 0
+        return seconds + own.seconds - lane.seconds, lane.seconds, lane.rows
 
     def _joined(self, lead: P, most: int) -> tuple[list[P], Reason]:
         batch, room = [lead], most - lead.rows
@@ -199,7 +206,10 @@ class Queue(Generic[P]):
         for line in lines:
             yield from (piece for piece in line.values() if piece is not lead)
 
-    def _account(self, level: _Level[P], lane: _Lane[P], bucket: object, rows: int) -> None:
-        lane.rows += rows
-        before, lane.seconds = lane.seconds, self._price(bucket, lane.rows, len(lane.pieces))
-        level.seconds += lane.seconds - before
+    def _reprice(self, level: _Level[P]) -> None:
+        for bucket in level.changed:
+            lane = level.lanes.get(bucket)
+            if lane is not None:
+                before, lane.seconds = lane.seconds, self._price(bucket, lane.rows, len(lane.pieces))
+                level.seconds += lane.seconds - before
+        level.changed.clear()

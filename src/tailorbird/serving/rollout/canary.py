@@ -2,7 +2,7 @@
 
 Whatever goes wrong on the canary and not on the live version costs the client nothing but time: the data plane asks
 the live version, too. A canary is stopped by the judge's evidence, or at once when :data:`DEAD_AFTER` requests in a row
-failed on it that the live version answered, while the live version failed none.
+broke on it that the live version answered, while the live version failed none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tailorbird.serving.hub import LoadedModel
 from tailorbird.serving.rollout.judge import Group, Judge, Outcome, Reason, Tail
 from tailorbird.serving.rollout.options import RolloutOptions
 from tailorbird.serving.rollout.split import Split
-from tailorbird.serving.rollout.status import CanaryStatus, Side, Stop
+from tailorbird.serving.rollout.status import CanaryStatus, Side, Stop, quantiles_ms
 
 DEAD_AFTER = 5
 OPEN = 256
@@ -27,7 +27,7 @@ OPEN = 256
 KNOWN = 2048
 """Answers of the live version whose quantiles say what is slow."""
 _LEAST_KNOWN = 200
-_LOOK_AGAIN = 32
+_LOOK_AGAIN = 64
 """Groups after which those quantiles are taken anew."""
 _RECENT = 1024
 
@@ -86,8 +86,7 @@ class Tally:
 
     def side(self) -> Side:
         """In figures."""
-        p50, p99 = np.percentile(tuple(self.recent), (50, 99)) * 1e3 if self.recent else (None, None)
-        return Side(self.version, self.requests, self.errors, p50, p99)
+        return Side(self.version, self.requests, self.errors, *quantiles_ms(self.recent))
 
 
 class Canary:
@@ -136,19 +135,19 @@ class Canary:
             turn.table.turns.append(turn)
         return turn
 
-    def over(self, turn: Turn, outcome: Outcome | None, *, rescued: bool = False) -> None:
+    def over(self, turn: Turn, outcome: Outcome | None, *, broke: bool = False) -> None:
         """A request is over.
 
         Args:
             turn: the request's.
             outcome: what became of it; None where that was the client's doing, and tells nothing.
-            rescued: it failed on the canary, and the live version has answered it.
+            broke: on the canary, by its engine's doing, and the live version has answered it.
         """
         if self.stop is not None:
             return
         if outcome is not None:
             (self._canary if turn.canary else self._live).add(outcome)
-            self._count_in_a_row(turn, outcome, rescued)
+            self._count_in_a_row(turn, outcome, broke)
         turn.outcome = outcome
         if turn.table is not None:
             turn.table.missing -= 1
@@ -207,9 +206,9 @@ class Canary:
         if len(self._known) >= _LEAST_KNOWN and self._judge.groups % _LOOK_AGAIN == 0:
             self._tail = Tail(*np.quantile(self._known, (0.9, 0.99)).tolist())
 
-    def _count_in_a_row(self, turn: Turn, outcome: Outcome, rescued: bool) -> None:
+    def _count_in_a_row(self, turn: Turn, outcome: Outcome, broke: bool) -> None:
         if turn.canary and outcome.failed:
-            self._failed_in_a_row += rescued
+            self._failed_in_a_row += broke
         elif turn.canary or outcome.failed:
             self._failed_in_a_row = 0
 
@@ -234,7 +233,7 @@ class Canary:
 
 def _words(reason: Reason, canary: Side, live: Side) -> str:
     if reason is Reason.DEAD:
-        return f"{DEAD_AFTER} requests in a row failed on it that the live version answered"
+        return f"{DEAD_AFTER} requests in a row broke on it that the live version answered"
     if reason is Reason.ERRORS:
         return (f"{canary.errors} of {canary.requests} requests failed on it, "
                 f"{live.errors} of {live.requests} on the live version")  # fmt: skip

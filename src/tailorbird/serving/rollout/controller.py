@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -62,6 +63,8 @@ class Controller:
         self._blind = False
         self._crowded = False
         self._measured = 0.0
+        self._weights: dict[Version, int] = {}
+        self._weigh_again = 0.0
         self._waking: dict[str, asyncio.Future[None]] = {}
         self._waiting: Counter[str] = Counter()
 
@@ -93,6 +96,7 @@ class Controller:
         """Go on from what is there: follow the repository, retry what failed, keep the memory budget."""
         if self._house is None:
             return
+        self.memory()  # so that the first who asks is told
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
 
@@ -109,11 +113,21 @@ class Controller:
         self.hub.close()
 
     def memory(self) -> dict[Version, int]:
-        """Bytes that each version in service takes, by model and version; without those of which nothing is known."""
-        if self._house is None:
-            return {}
+        """Bytes that each version in service takes, by model and version; without those of which nothing is known.
+
+        As they were a moment ago: a thread looks, as that takes milliseconds for each process, and the event loop asks.
+        """
+        now = time.monotonic()
+        if self._house is not None and now >= self._weigh_again:
+            self._weigh_again = now + _MEASURE_S
+            with contextlib.suppress(RuntimeError):  # the pool is closed
+                self._pool.submit(self._weigh)
+        return self._weights
+
+    def _weigh(self) -> None:
+        assert self._house is not None
         loaded = [(model.name, model.version) for model in self.hub.loaded]
-        return {version: size for version in loaded if (size := self._house.ledger.measured(version))}
+        self._weights = {one: size for one in loaded if (size := self._house.ledger.measured(one))}
 
     # --- what operators ask for ---
 

@@ -162,6 +162,7 @@ class Course:
         with self.lock:
             if self.live is None:
                 self.asleep = False
+                self.retry()  # what had no room then may have it now
                 self.steer(evicts=True)
 
     def stopped(self, stop: Stop) -> None:
@@ -173,7 +174,8 @@ class Course:
 
     def _follow(self, wish: Direction, evicts: bool) -> None:
         hub = self._house.hub
-        live = wish.live if self._have(wish.live, evicts) else self.live
+        promoted = self.live is not None  # which somebody asked for, so that others may have to make room
+        live = wish.live if self._have(wish.live, evicts or promoted) else self.live
         if live is None:
             self._forget((wish.live, wish.canary, wish.shadow))
             return
@@ -223,19 +225,24 @@ class Course:
         return True
 
     def _has_no_room(self, version: int, error: NoRoom) -> None:
-        if self.live is not None or not self._house.may_come_later(self.name, version):
+        if not self._house.may_come_later(self.name, version):
             self._has_failed(version, error.message)
             return
-        self.asleep = True
+        self._try_later(version)
+        alone = self.live is None
+        self.asleep = alone
+        self._house.hub.wait(IdleModel(self.name, version, State.UNAVAILABLE, NO_ROOM, wakes=alone))
         self._house.record.note(What.REFUSED, self.name, version, reason=error.message)
-        self._house.hub.wait(IdleModel(self.name, version, State.UNAVAILABLE, NO_ROOM, wakes=True))
+
+    def _try_later(self, version: int) -> None:
+        times = self._failures[version].times + 1 if version in self._failures else 1
+        pause = min(RETRY_S * 2 ** (times - 1), RETRY_MOST_S)
+        self._failures[version] = _Failure(times, time.monotonic() + pause)
 
     def _has_failed(self, version: int, reason: str) -> None:
         if self._house.closing.is_set():
             return
-        times = self._failures[version].times + 1 if version in self._failures else 1
-        pause = min(RETRY_S * 2 ** (times - 1), RETRY_MOST_S)
-        self._failures[version] = _Failure(times, time.monotonic() + pause)
+        self._try_later(version)
         self._house.hub.fail(self.name, version, reason)
         self._house.record.note(What.FAILED, self.name, version, reason=reason)
 
@@ -279,8 +286,8 @@ class Course:
 
     def _sleep(self, wish: Direction) -> None:
         """What sleeps is known by the version that would be loaded."""
-        known = {one.version: one for one in self._house.hub.idle if one.name == self.name}
-        if wish.live not in known:
+        waking = {one.version for one in self._house.hub.idle if one.name == self.name and one.wakes}
+        if wish.live not in waking:
             self._house.hub.wait(IdleModel(self.name, wish.live, State.UNAVAILABLE, NO_ROOM, wakes=True))
         self._forget((wish.live,))
 

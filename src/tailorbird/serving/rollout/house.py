@@ -62,7 +62,8 @@ class House:
         if self.room.limit is not None:
             self.ledger.file_bytes((name, version), self._place.file_bytes(name, version))
         with self.room.for_load((name, version), evicts=evicts):
-            self.hub.wait(IdleModel(name, version, State.LOADING, "loading"))
+            wakes = evicts and self.room.limit is not None  # a request that meets it waits for it
+            self.hub.wait(IdleModel(name, version, State.LOADING, "loading", wakes))
             started = time.monotonic()
             model = self._place.load(name, version, self._seen)
             try:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -44,6 +43,8 @@ RESTART = 256
 """Groups between two starts of the product."""
 STARTS = 32
 """Products that are kept; the least promising goes first, which can only lower the evidence."""
+LEAST = 1e-100
+"""A product this small is none: it would not recover, and smaller numbers cost processors dear."""
 
 
 class Reason(StrEnum):
@@ -90,8 +91,8 @@ _QUESTIONS = (
     (Reason.SLOW_TAIL, 0.15, _TAIL_TILTS),
     (Reason.SLOW_TAIL, 0.15, _TAIL_TILTS),
 )
-_SHARES = np.log(np.concatenate([np.full(len(tilts), share / len(tilts)) for _, share, tilts in _QUESTIONS]))
-_NOTHING = np.zeros(len(_SHARES) - len(_ERROR_TILTS))
+_SHARES = np.concatenate([np.full(len(tilts), share / len(tilts)) for _, share, tilts in _QUESTIONS])
+_NOTHING = np.ones(len(_SHARES) - len(_ERROR_TILTS))
 """Of latencies that cannot be compared."""
 _REASONS = tuple(reason for reason, _, tilts in _QUESTIONS for _ in tilts)
 
@@ -108,8 +109,9 @@ class Judge:
         self.stops_at = 1 / false_stops
         self._slowdown = slowdown
         self._groups = 0
-        self._products = np.empty((0, len(_SHARES)))  # logarithms, with the weight of start and question in them
+        self._products = np.empty((0, len(_SHARES)))  # with the weights of start, question and tilt in them
         self._parts = np.zeros(len(_SHARES))
+        self._evidence = 1.0
 
     @property
     def groups(self) -> int:
@@ -119,14 +121,12 @@ class Judge:
     @property
     def evidence(self) -> float:
         """Odds against the canary being no worse."""
-        return float(self._parts.sum()) if self._groups else 1.0
+        return self._evidence
 
     @property
     def worse(self) -> Reason | None:
         """What the canary is worse in beyond doubt; None while it may be no worse."""
-        if not self._groups or self.evidence < self.stops_at:
-            return None
-        return self.leaning
+        return self.leaning if self._evidence >= self.stops_at else None
 
     @property
     def leaning(self) -> Reason:
@@ -134,62 +134,74 @@ class Judge:
         return _REASONS[int(self._parts.argmax())]
 
     def weigh(self, group: Group) -> None:
-        """Take one more group into account; nothing is learnt from one with no others."""
-        if not group.others:
+        """Take one more group into account, unless there is a verdict; nothing is learnt from one with no others."""
+        if not group.others or self._evidence >= self.stops_at:
             return
         if self._groups % RESTART == 0:
             self._start(self._groups // RESTART)
         self._groups += 1
-        self._products += self._steps(group)
-        self._parts = np.exp(np.minimum(self._products, 600.0)).sum(0)
+        self._products *= self._values(group)
+        self._parts = self._products.sum(0)
+        self._evidence = float(self._parts.sum())
 
     def _start(self, number: int) -> None:
         """One more product. The weights 6 / (pi n)^2 of the starts n = 1, 2, ... add up to 1."""
+        self._products[self._products < LEAST] = 0
         if len(self._products) == STARTS:
             self._products = np.delete(self._products, self._products.max(1).argmin(), 0)
-        start = _SHARES + math.log(6 / (math.pi * (number + 1)) ** 2)
-        self._products = np.vstack([self._products, start])
+        self._products = np.vstack([self._products, _SHARES * 6 / (math.pi * (number + 1)) ** 2])
 
-    def _steps(self, group: Group) -> Array:
-        """The logarithms of the group's e-values, one for each question and tilt."""
-        members = (group.odd, *group.others)
-        failed = [one.failed for one in members]
-        canary_is_odd = group.canary_is_odd
-        errors = _happened(_ERROR_TILTS, failed, canary_is_odd)
-        if group.odd.failed or sum(failed) == len(failed) - 1:
-            return np.concatenate([errors, _NOTHING])
-        times = [self._fair(one.seconds, (place == 0) is canary_is_odd)
-                 for place, one in enumerate(members) if not one.failed]  # fmt: skip
-        slow = (_happened(_TAIL_TILTS, [time > limit for time in times], canary_is_odd)
-                for limit in (group.tail.p90, group.tail.p99))  # fmt: skip
-        return np.concatenate([errors, _ranked(times, canary_is_odd), *slow])
+    def _values(self, group: Group) -> Array:
+        """The group's e-values, one for each question and tilt."""
+        canary_is_odd, odd, others = group.canary_is_odd, group.odd, group.others
+        failures = odd.failed + sum([one.failed for one in others])
+        if odd.failed or failures == len(others):
+            return _of_failures(odd.failed, failures, 1 + len(others), canary_is_odd)
+        own = self._fair(odd.seconds, canary_is_odd)
+        times = [self._fair(one.seconds, not canary_is_odd) for one in others if not one.failed]
+        rank = sum([time < own for time in times]) + sum([time == own for time in times]) / 2
+        p90, p99 = group.tail.p90, group.tail.p99
+        slow = own > p90, sum([time > p90 for time in times]), own > p99, sum([time > p99 for time in times])
+        return _of_all(failures, len(others) + 1, rank, slow, canary_is_odd)
 
     def _fair(self, seconds: float, canary: bool) -> float:
         return max(0.0, seconds - SLACK_S) / self._slowdown if canary else seconds
 
 
-def _happened(tilts: tuple[float, ...], happened: Sequence[bool], canary_is_odd: bool) -> Array:
-    """Of something that happens or not; the first is the odd one's."""
-    return _of_events(tilts, happened[0], sum(happened), len(happened), canary_is_odd)
+@functools.lru_cache(1024)
+def _of_failures(odd: bool, failures: int, total: int, canary_is_odd: bool) -> Array:
+    """Where there are no latencies to compare."""
+    return np.concatenate([_happened(_ERROR_TILTS, odd, failures, total, canary_is_odd), _NOTHING])
 
 
-@functools.lru_cache(4096)
-def _of_events(tilts: tuple[float, ...], odd: bool, count: int, total: int, canary_is_odd: bool) -> Array:
-    weights = np.array(tilts if canary_is_odd else [1 / tilt for tilt in tilts])
-    return np.asarray(odd * np.log(weights) - np.log((count * weights + total - count) / total))
+@functools.lru_cache(8192)
+def _of_all(failures: int, total: int, rank: float, slow: tuple[bool, int, bool, int], canary_is_odd: bool) -> Array:
+    """Where the odd one was answered.
 
-
-def _ranked(times: Sequence[float], canary_is_odd: bool) -> Array:
-    """Of seconds; the first is the odd one's.
-
-    Equal times share the mean of their ranks, which by Jensen's inequality only lowers the e-value's mean.
+    Args:
+        failures: of the others.
+        total: of the group.
+        rank: of the odd one's seconds among those answered, 0 for the fewest.
+        slow: whether the odd one was slower than nine in ten, and how many others; the same for 99 in 100.
+        canary_is_odd: or the live version is.
     """
-    odd = times[0]
-    equal = sum(time == odd for time in times) - 1
-    return _of_rank(sum(time < odd for time in times) + equal / 2, len(times), canary_is_odd)
+    answered, (odd_90, others_90, odd_99, others_99) = total - failures, slow
+    parts = [
+        _happened(_ERROR_TILTS, False, failures, total, canary_is_odd),
+        _ranked(rank, answered, canary_is_odd),
+        _happened(_TAIL_TILTS, odd_90, odd_90 + others_90, answered, canary_is_odd),
+        _happened(_TAIL_TILTS, odd_99, odd_99 + others_99, answered, canary_is_odd),
+    ]
+    return np.concatenate(parts)
 
 
-@functools.lru_cache(4096)
-def _of_rank(rank: float, total: int, canary_is_odd: bool) -> Array:
+def _happened(tilts: tuple[float, ...], odd: bool, events: int, total: int, canary_is_odd: bool) -> Array:
+    """Of something that happens or not."""
+    weights = np.array(tilts if canary_is_odd else [1 / tilt for tilt in tilts])
+    return np.asarray((weights if odd else 1.0) * total / (events * weights + total - events))
+
+
+def _ranked(rank: float, total: int, canary_is_odd: bool) -> Array:
+    """Of seconds. Equal ones share the mean of their ranks: by Jensen's inequality that lowers the e-value's mean."""
     tilts = np.array(_RANK_TILTS) * (1 if canary_is_odd else -1) / total
-    return np.asarray(tilts * rank - np.log(np.exp(np.outer(np.arange(total), tilts)).mean(0)))
+    return np.asarray(np.exp(tilts * rank) / np.exp(np.outer(np.arange(total), tilts)).mean(0))

@@ -53,6 +53,7 @@ class Ledger:
         self._pids: dict[Version, dict[str, int]] = {}
         self._files: dict[Version, int] = {}
         self._found: dict[Version, int] = {}
+        self._overhead: int | None = None
 
     def seen(self, name: str, version: int, event: Event) -> None:
         """Something happened to a process of a version."""
@@ -69,9 +70,13 @@ class Ledger:
             self._files[version] = size
 
     def expected(self, version: Version) -> int:
-        """What a version will take: what it took when it ran last, or its files."""
+        """What a version will take: what it took when it ran last; or its files, and what others took beside theirs.
+
+        Of the others the one with the least beside its files: the runtime, which every process has.
+        """
         with self._lock:
-            return max(self._found.get(version, 0), self._files.get(version, 0))
+            files = self._files.get(version, 0)
+            return max(self._found.get(version, 0), files) if version in self._found else files + (self._overhead or 0)
 
     def measured(self, version: Version) -> int:
         """What a version takes now."""
@@ -81,6 +86,8 @@ class Ledger:
         found = sum(map(resident, pids)) if pids else files
         with self._lock:
             self._found[version] = found
+            if pids and found > files:
+                self._overhead = min(found - files, self._overhead or found)
         return found
 
 

@@ -22,7 +22,7 @@ from tailorbird.serving.hub import LoadedModel
 from tailorbird.serving.rollout.agreement import Agreement
 from tailorbird.serving.rollout.options import RolloutOptions
 from tailorbird.serving.rollout.split import Split
-from tailorbird.serving.rollout.status import ShadowStatus
+from tailorbird.serving.rollout.status import ShadowStatus, quantiles_ms
 
 COPY_BYTES = 4 << 20
 """What has to be copied while the live answer waits may be so large: a fraction of a millisecond."""
@@ -104,7 +104,7 @@ class Shadow:
 
     def status(self) -> ShadowStatus:
         """How it is doing; from any thread."""
-        own, live, compared = _quantiles(self._own), _quantiles(self._live), self._compared
+        own, live, compared = quantiles_ms(self._own), quantiles_ms(self._live), self._compared
         return ShadowStatus(
             version=self.model.version,
             share=self._share,
@@ -151,8 +151,9 @@ class Shadow:
 def lasting(tensors: Tensors) -> Tensors | None:
     """The same tensors in memory that nobody writes to, copied only where they are not; None if that is too much.
 
-    Views of ``bytes``, as request bodies are, last as they are. Anything else may be memory that somebody else
-    writes to once the request is answered: shared memory of a client, or an array of the caller.
+    Views of ``bytes``, as request bodies are, last as they are, and so do arrays that own their memory: a transport
+    made them for this request alone. Anything else may be memory that somebody else writes to once the request is
+    answered, as a client's shared memory is.
     """
     lent = {name for name, array in tensors.items() if not _lasts(array)}
     if sum(tensors[name].nbytes for name in lent) > COPY_BYTES:
@@ -162,14 +163,6 @@ def lasting(tensors: Tensors) -> Tensors | None:
 
 def _lasts(array: Array) -> bool:
     base: object = array
-    while isinstance(base, np.ndarray) and base.base is not None:
-        base = base.base
-    return isinstance(base.obj if isinstance(base, memoryview) else base, bytes)
-
-
-def _quantiles(seconds: deque[float]) -> tuple[float | None, float | None]:
-    """p50 and p99 in milliseconds."""
-    if not seconds:
-        return None, None
-    p50, p99 = np.percentile(tuple(seconds), (50, 99)) * 1e3
-    return float(p50), float(p99)
+    while (under := base.obj if isinstance(base, memoryview) else getattr(base, "base", None)) is not None:
+        base = under
+    return isinstance(base, bytes | np.ndarray)

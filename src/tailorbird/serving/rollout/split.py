@@ -38,19 +38,18 @@ class Split:
         self.canary_is_odd = weight <= 0.5
         self._rare = min(weight, 1 - weight)
         self._usual = Seat(not self.canary_is_odd, odd=False, compared=False)
+        self._other = Seat(not self.canary_is_odd, odd=False, compared=True)
+        self._odd = Seat(self.canary_is_odd, odd=True, compared=True)
         self._seats: list[Seat] = []
         self._groups = 0
         self._dealt = 0
+        self.size = 0
+        """How many requests of the present group are compared."""
 
     @property
     def begins(self) -> bool:
         """Whether the next request begins a group."""
         return not self._seats
-
-    @property
-    def size(self) -> int:
-        """How many requests of the present group are compared."""
-        return sum(seat.compared for seat in self._seats)
 
     def seat(self) -> Seat:
         """Where the next request goes."""
@@ -67,8 +66,13 @@ class Split:
         self._groups += 1
         end = int(self._groups / self._rare + 1e-9)
         length, self._dealt = end - self._dealt, end
-        seats = [self._usual] * length
-        places = self._chance.sample(range(length), min(length, COMPARED))
-        for number, place in enumerate(places):
-            seats[place] = Seat(self.canary_is_odd is (number == 0), odd=number == 0, compared=True)
+        self.size = min(length, COMPARED)
+        if length > COMPARED:
+            seats = [self._usual] * length
+            for place in self._chance.sample(range(length), COMPARED):
+                seats[place] = self._other
+            seats[place] = self._odd  # the last of those places: any of them is as likely
+        else:
+            seats = [self._other] * length
+            seats[self._chance.randrange(length)] = self._odd
         self._seats = seats

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
+import numpy as np
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -105,3 +108,11 @@ class RolloutStatus(msgspec.Struct, frozen=True):
     live: int
     canary: CanaryStatus | None = None
     shadow: ShadowStatus | None = None
+
+
+def quantiles_ms(seconds: Collection[float]) -> tuple[float | None, float | None]:
+    """p50 and p99 in milliseconds; None where there is nothing to take them of."""
+    if not seconds:
+        return None, None
+    p50, p99 = np.percentile(tuple(seconds), (50, 99)).tolist()
+    return p50 * 1e3, p99 * 1e3

@@ -9,7 +9,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable
 
-from tailorbird.domain.errors import UsageError
+from tailorbird.domain.errors import Overloaded, UsageError
 from tailorbird.domain.signature import Tensors
 from tailorbird.serving.hub import LoadedModel
 from tailorbird.serving.rollout.canary import Canary, Turn
@@ -83,7 +83,8 @@ class Traffic:
         elif isinstance(error, UsageError) and not rescued:  # the client's own doing
             canary.over(turn, None)
         else:
-            canary.over(turn, Outcome(turn.seconds(), error is not None), rescued=rescued)
+            broke = rescued and not isinstance(error, (UsageError, Overloaded))
+            canary.over(turn, Outcome(turn.seconds(), error is not None), broke=broke)
 
     def copy(self, inputs: Tensors, outputs: Tensors, seconds: float) -> None:
         """The live version answered a request in so many seconds: the shadow gets a copy, if there is one."""

@@ -122,7 +122,7 @@ def test_half_the_traffic_dies_as_soon(versions, clock):
     traffic = Traffic(*versions[:2], options=RolloutOptions(weight=0.5))
     until_stopped(traffic, lambda: ask(traffic, clock, error=BackendError("dead"), rescued=True))
     assert traffic.stop.reason == "dead"
-    assert traffic.stop.words == "5 requests in a row failed on it that the live version answered"
+    assert traffic.stop.words == "5 requests in a row broke on it that the live version answered"
     assert traffic.stop.canary.errors == DEAD_AFTER
 
 
@@ -149,8 +149,17 @@ def test_an_input_that_only_the_canary_refuses_does(traffic, clock):
 
 
 def test_refusals_count_for_the_side_that_refused(traffic, clock):
-    until_stopped(traffic, lambda: ask(traffic, clock, error=Overloaded("full"), of="canary"))
+    until_stopped(traffic, lambda: ask(traffic, clock, error=Overloaded("full"), rescued=True))
     assert (traffic.stop.reason, traffic.stop.live.errors) == ("errors", 0)
+
+
+@pytest.mark.parametrize("error", [Overloaded("full"), InputError("too long")])
+def test_refusals_are_weighed_and_not_counted_in_a_row(versions, clock, error):
+    traffic = Traffic(*versions[:2], options=RolloutOptions(weight=1.0))
+    for _ in range(100):
+        ask(traffic, clock, error=error, rescued=True)
+    assert traffic.stop is None
+    assert traffic.status().canary.canary.errors == 100
 
 
 def test_a_live_version_that_fails_does_not_stop_the_canary(traffic, clock):

@@ -458,14 +458,36 @@ class TestBudget:
         asyncio.run(briefly())
         assert ask(controller, asleep) == 1
 
-    def test_the_version_kept_for_a_rollback_goes_first(self, three, made, control):
-        controller = control(memory_budget=650_000, keep_previous_s=60)
+    def test_a_promoted_version_makes_room_for_itself(self, three, made, control):
+        controller = control(memory_budget=650_000, keep_previous_s=60, pins=("second",))
         assert len(served(controller)) == 3
         three.publish(made[3])
-        controller.follow()  # no room for both beside all others: nobody is put away for what nobody asked for
-        eventually(lambda: controller.hub.failed)
-        assert controller.hub.failed[0].reason.startswith("there is no room in the memory budget")
+        controller.follow()
+        eventually(lambda: controller.hub.get("tiny").version == 2)
+        assert served(controller) == {"tiny": [1, 2], "second": [1]}
+        assert happened(controller, What.EVICTED) == [("third", 1)]
+        self.awaken(controller, "third")  # what is kept for a rollback goes before any model does
+        eventually(lambda: served(controller) == {"tiny": [2], "second": [1], "third": [1]})
+
+    def test_a_new_model_that_nobody_asked_for_evicts_nobody(self, three, made, control):
+        controller = control(memory_budget=650_000)
+        three.publish(made[3], "fourth")
+        controller.follow()
+        eventually(lambda: "fourth" in controller.hub.models)
+        eventually(lambda: controller.hub.idle and controller.hub.idle[0].reason == "not loaded: memory budget")
+        assert len(served(controller)) == 3
+        self.awaken(controller, "fourth")
+        assert ask(controller, "fourth") == 1
+
+    def test_where_both_versions_have_no_room_the_old_one_stays(self, store, made, control):
+        controller = control(memory_budget=350_000)
+        store.publish(made[1])
+        controller.follow()
+        eventually(lambda: happened(controller, What.REFUSED))
         assert ask(controller) == 1
+        (idle,) = controller.hub.idle
+        assert (idle.version, idle.state, idle.reason) == (2, State.UNAVAILABLE, "not loaded: memory budget")
+        assert controller.hub.failed == ()
 
 
 def test_close_waits_for_a_load_and_leaves_nothing(store, made, control, monkeypatch):

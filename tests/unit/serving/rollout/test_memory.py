@@ -67,6 +67,15 @@ class TestLedger:
         assert ledger.expected(self.version) == found
         assert ledger.measured(self.version) == 1000
 
+    def test_others_are_expected_to_need_the_runtime_too(self):
+        ledger = Ledger()
+        ledger.file_bytes(self.version, 1000)
+        ledger.file_bytes(("other", 1), 5000)
+        assert ledger.expected(("other", 1)) == 5000
+        ledger.seen(*self.version, self.event(Happening.READY, pid=os.getpid()))
+        found = ledger.measured(self.version)
+        assert ledger.expected(("other", 1)) == 5000 + found - 1000
+
     def test_every_instance_counts(self):
         ledger = Ledger()
         ledger.seen(*self.version, self.event(Happening.READY, pid=os.getpid()))

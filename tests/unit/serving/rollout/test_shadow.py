@@ -146,24 +146,28 @@ def test_a_share_is_a_share(models):
 
 def test_inputs_that_may_change_are_copied():
     shared = bytearray(32)
-    lent, theirs = np.frombuffer(shared, np.float32), np.zeros(2)
-    kept = lasting({"lent": lent, "theirs": theirs, "rows": lent.reshape(2, 4)[:1]})
+    lent = np.frombuffer(shared, np.float32)
+    kept = lasting({"lent": lent, "rows": lent.reshape(2, 4)[:1], "view": np.frombuffer(lent.data, np.int16)})
     shared[:] = b"\xff" * 32
-    theirs[:] = 9
+    assert len(kept) == 3
     assert not any(array.any() for array in kept.values())
 
 
 def test_views_of_a_request_body_are_kept_as_they_are():
     body = bytes(range(32))
-    for array in (np.frombuffer(body, np.uint8)[4:].view(np.float32), np.frombuffer(memoryview(body)[8:], np.int16)):
+    parsed = np.array([[1.0, 2.0]])
+    views = np.frombuffer(body, np.uint8)[4:].view(np.float32), np.frombuffer(memoryview(body)[8:], np.int16)
+    for array in (*views, parsed, parsed[:, 1:], np.frombuffer(parsed.data, np.uint8)):
         assert lasting({"x": array})["x"] is array
 
 
 def test_what_is_too_large_to_be_copied_is_dropped(models, monkeypatch):
     monkeypatch.setattr(shadows, "COPY_BYTES", 8)
-    assert lasting({"x": np.zeros(2, np.float64)}) is None
-    found = shadowed(Shadow(models(version=1), models(), RolloutOptions()))
-    assert (found.dropped, found.compared) == (1, 0)
+    assert lasting({"x": np.frombuffer(bytearray(16), np.float64)}) is None
+    shadow = Shadow(models(version=1), models(), RolloutOptions())
+    lent = {name: np.frombuffer(bytearray(array.tobytes()), array.dtype) for name, array in ROWS.items()}
+    shadow.copy(lent, ANSWER, 0.001)
+    assert (shadow.status().dropped, shadow.status().waiting) == (1, 0)
 
 
 def test_a_shadow_survives_its_event_loop(models):
