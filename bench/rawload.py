@@ -141,8 +141,7 @@ class _Peer(asyncio.Protocol):
         self._head = b""
         self._missing = -1
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
 
     def connection_lost(self, _: Exception | None) -> None:

@@ -62,7 +62,7 @@ class Rival:
 
 FLASK = Environment("flask", ("flask==3.1.3", "gunicorn==27.0.1"))
 LITSERVE = Environment("litserve", ("litserve==0.2.19", "uvloop==0.23.0"))
-MLSERVER = Environment("mlserver", ("mlserver==1.7.1",))
+MLSERVER = Environment("mlserver", ("mlserver==1.7.1", "uvloop==0.21.0"))  # its workers do not start with a newer one
 BENTOML = Environment("bentoml", ("bentoml==1.4.39",))
 
 

@@ -33,7 +33,7 @@ def run(plan: Plan) -> Contest:
         said(f"start, round {number + 1} of {plan.rounds}: {name}")
         request = _request(name, images)
         with attempt(name, sheet):
-            sheet.note(name, seconds=_first_answer(_start(name, fresh(plan.folder, name)), request))
+            sheet.note(name, **_first_answer(_start(name, fresh(plan.folder, name)), request))
     size = RESNET_FP32.bundle.stat().st_size / 1e6
     facts = {"engine": f"{manifest(RESNET_FP32).candidate.name}, {size:.0f} MB"}
     return contest(NAME, plan, clock, facts, {"servers": sheet.entries()}, _goals(sheet))
@@ -53,10 +53,11 @@ def _request(name: str, images: list[object]) -> bytes:
     return next(one for one in RIVALS if one.name == name).tensor(images[0])
 
 
-def _first_answer(start: AbstractContextManager[Server], request: bytes) -> float:
-    """Seconds until it says that it is ready, and those of the first request after that."""
+def _first_answer(start: AbstractContextManager[Server], request: bytes) -> dict[str, float]:
+    """Seconds until it says that it is ready, and those of the first request after that; and what CPU it took."""
     with start as server:
-        return server.started + rawload.run("127.0.0.1", server.port, request, 1, 1e-3).seconds
+        first = rawload.run("127.0.0.1", server.port, request, 1, 1e-3).seconds
+        return {"seconds": server.started + first, "cpu_s": server.cpu_seconds()}
 
 
 def _goals(sheet: Sheet) -> list[Goal]:

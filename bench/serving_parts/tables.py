@@ -48,7 +48,8 @@ LAYOUTS = (
         Column("goodput/s", "goodput", 1, True), Column("answered/s", "answered"), Column("p99 ms", "p99_ms", 0),
         Column("refused/s", "refused"), Column("refusal p50 ms", "refusal_p50_ms", 2),
         Column("p99 ms", "refusal_p99_ms", 1), Column("failed", "failed", 0), Column("CPU ms/request", "cpu_ms"))),
-    Layout("start", "servers", "From start to first answer", (Column("seconds", "seconds", 2, True),)),
+    Layout("start", "servers", "From start to first answer", (
+        Column("seconds", "seconds", 2, True), Column("CPU s", "cpu_s", 2))),
     Layout("batching", "costs", "Milliseconds a row, by the rows of a run", (
         *(Column(f"{rows}", f"rows{rows}", 3) for rows in (1, 2, 4, 8)),)),
     Layout("batching", "loops", "With and without batching", (

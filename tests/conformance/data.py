@@ -48,7 +48,7 @@ def _data(answer):
     return answer.json()["outputs"][0]["data"] if answer.status_code == 200 else str(answer.status_code)
 
 
-for _dtype in set(DType) - {*BINARY_ONLY, DType.BYTES}:
+for _dtype in (dtype for dtype in DType if dtype not in (*BINARY_ONLY, DType.BYTES)):
 
     @check(name=f"{_dtype} as JSON", over=[HTTP])
     def _as_json(door, dtype=_dtype):

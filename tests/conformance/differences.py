@@ -112,8 +112,8 @@ DIFFERENCES = (
         {"words of a model that fails": "secret is told"},
     ),
     Difference(
-        "Answers are not compressed: on the networks that servers stand in that costs more time than it saves, and "
-        "most HTTP clients ask for it without meaning it. A proxy can do it",
+        "Answers are not compressed. Most HTTP clients ask for it without meaning it, and a tensor of 600 KB of FP32 "
+        "takes 28 ms of a core to become 7 % smaller. Where it pays a proxy can do it",
         {"answers to whom asks for gzip": {HTTP: "gzip"}, "answers to whom asks for deflate": {HTTP: "deflate"}},
     ),
     Difference(

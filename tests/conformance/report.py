@@ -12,6 +12,7 @@ _HEAD = """\
 One suite, `tests/conformance`, asks our server and the real Triton the same questions: through the official
 `tritonclient` over HTTP and gRPC, synchronously, asynchronously and in streams, and without it where it would not
 ask such a thing. Our server answers them in every run of the tests; `make conformance` asks both and writes this page.
+The Triton is the newest that a Python package carries: later releases may do some of this otherwise.
 
 Of {count} checks, {same} are answered alike and {other} otherwise, each for one of the reasons below. A difference that
 appears, or goes away, fails the suite.

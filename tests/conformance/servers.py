@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import secrets
 import urllib.request
+from pathlib import Path
 
 from tailorbird.repository.store import LocalRepository
 from tailorbird.service.app import running_server
@@ -46,12 +48,27 @@ def triton():
     """The real Triton, of the wheel that the benchmarks fetch."""
     from bench.servers.triton import start_triton
 
-    explicit = ("--model-control-mode=explicit", "--load-model=*")
-    with models.scratch() as folder:
+    name = f"conformance_{secrets.token_hex(6)}"
+    explicit = (
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        f"--backend-config=python,shm-region-prefix-name={name}",
+    )
+    with models.scratch() as folder, _segments_removed(name):
         repository = models.triton_repository(folder / "models")
         with start_triton(repository, extra=explicit, log=folder / "triton.log") as running:
             http, grpc = f"127.0.0.1:{running.port}", f"127.0.0.1:{running.grpc_port}"
             yield Server("triton", _version(f"http://{http}"), http, grpc, http, grpc)
+
+
+@contextlib.contextmanager
+def _segments_removed(prefix):
+    """A Triton that crashes leaves the segments of its Python backend behind."""
+    try:
+        yield
+    finally:
+        for left in Path("/dev/shm").glob(f"{prefix}*"):
+            left.unlink(missing_ok=True)
 
 
 def _repository(folder):

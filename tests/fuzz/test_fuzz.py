@@ -31,6 +31,22 @@ def test_the_shares_make_a_whole() -> None:
     assert set(CASES) == set(TARGETS)
 
 
+# --- what longer runs found ---
+
+DEEP = b'{"a":' * 3000
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/repository/index", "/v2/repository/models/echo/load", "/v2/systemsharedmemory/region/r/register",
+     "/v2/models/echo/infer"],
+)  # fmt: skip
+def test_json_nested_too_deeply_is_the_clients_fault(path: str) -> None:
+    """The index answered it with 500: a RecursionError is no ValueError."""
+    asgi.one(Document(b"POST", path.encode(), [], DEEP).text())
+    asgi.one(Document(b"POST", path.encode(), [], b"[" * 5000).text())
+
+
 # --- the fuzzers themselves ---
 
 

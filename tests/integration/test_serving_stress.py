@@ -23,6 +23,8 @@ def check(result: Result) -> None:
     assert not tally.lost, tally.lost[:3]
     for words in ("http answered", "grpc answered", "stream answered"):
         assert tally.kinds[words], f"{words}: {tally}"
+    wrong = [kind for kind in tally.kinds if any(words in kind for words in (" 400", " 404", "INVALID", "outside"))]
+    assert not wrong, f"requests that were right are called wrong: {wrong}"
     assert result.exit_status == 0
     assert not any("Traceback" in line for line in result.log), [line for line in result.log if "Traceback" in line][:1]
 

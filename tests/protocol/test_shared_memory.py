@@ -252,7 +252,7 @@ class TestWhereItIsOffered:
 
     def test_not_at_the_public_door(self, module):
         with (
-            serving(client_shm=True) as found,
+            serving(client_shm=True, guarding=Guarding(admin="0")) as found,
             module.InferenceServerClient(found[module is tritonclient.grpc]) as client,
         ):
             status, _ = refused(client.register_system_shared_memory, "r", "/a", 8)

@@ -36,7 +36,10 @@ def _said(isolation: str, result: Result) -> bool:
     for wrong in (*result.tally.mixed[:5], *result.tally.lost[:5]):
         sys.stdout.write(f"{wrong}\n")
     sys.stdout.flush()
-    return not (result.tally.mixed or result.tally.lost or result.exit_status)
+    wrong = [
+        kind for kind in result.tally.kinds if any(words in kind for words in (" 400", " 404", "INVALID", "outside"))
+    ]
+    return not (result.tally.mixed or result.tally.lost or wrong or result.exit_status)
 
 
 if __name__ == "__main__":

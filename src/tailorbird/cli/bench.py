@@ -39,6 +39,7 @@ def bench(
     histogram: Annotated[Path | None, Parameter(name=["--histogram", "--hdr"])] = None,
     seed: int = 0,
     timeout: float = 30.0,
+    ca: str = "",
     header: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -49,7 +50,7 @@ def bench(
 
     Args:
         model: its name on the server.
-        url: the server's address; by default this machine's port 8000 for HTTP, 8001 for gRPC.
+        url: the server's address; by default this machine's port 8000 for HTTP, 8001 for gRPC. https:// is TLS.
         protocol: http or grpc.
         scenario: single-stream, closed, server (Poisson), offline or trace.
         seconds: how long; a trace has its own length.
@@ -64,6 +65,7 @@ def bench(
         histogram: a file for the latencies as an HDR histogram, in microseconds.
         seed: of arrivals and inputs.
         timeout: seconds for one answer; a request without one has failed.
+        ca: a file of certificates that the server's has to be signed by, over TLS.
         header: "Name: value", sent with every request; repeatable. A token is better in TAILORBIRD_TOKEN.
     """
     from tailorbird.domain.profile import parse_shapes
@@ -84,6 +86,7 @@ def bench(
         json=json_tensors,
         seed=seed,
         timeout=timeout,
+        ca=ca,
         headers=_headers(header),
     )
     found = run(load, _data(inputs), histogram)
@@ -118,7 +121,7 @@ def _check_answered(found: Summary) -> None:
 
 def summary_pairs(found: Summary) -> list[tuple[str, str]]:
     """The summary as aligned lines."""
-    latency = ", ".join(f"{name} {value:.3g}" for name, value in found.latency_ms.items())
+    latency = _listed(found.latency_ms)
     lines = [
         ("scenario", f"{found.scenario}, {found.seconds:.1f} s"),
         ("answered", f"{found.answered} of {found.sent}: {found.rate:.1f} requests/s, {found.rows_rate:.1f} rows/s"),
@@ -127,11 +130,15 @@ def summary_pairs(found: Summary) -> list[tuple[str, str]]:
     if found.goodput is not None:
         lines.append(("goodput", f"{found.goodput:.1f} requests/s within {found.slo_ms:g} ms"))
     if found.refused:
-        refusals = ", ".join(f"{name} {value:.3g}" for name, value in found.refusal_ms.items())
-        lines.append(("refused", f"{found.refused}: {refusals} ms"))
+        lines.append(("refused", f"{found.refused}: {_listed(found.refusal_ms)} ms"))
     lines += [("failed", f"{count} x {fault}") for fault, count in found.faults.items()]
     lines.append(("generator late", f"p99 {found.late_ms:.3g} ms"))
     return lines
+
+
+def _listed(milliseconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" if value < 1000 else f"{name} {value:.0f}"
+                     for name, value in milliseconds.items())  # fmt: skip
 
 
 def _data(inputs: Path | None) -> list[Tensors]:

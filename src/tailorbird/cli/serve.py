@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -160,3 +161,14 @@ def serve(
         preserve_ordering=models.preserve_ordering,
         max_queue=models.max_queue,
     )
+    _leave_what_hangs()
+
+
+def _leave_what_hangs() -> None:
+    """End here and now where an engine never came back; see :data:`tailorbird.serving.instance.left_behind`."""
+    from tailorbird.service import journal
+    from tailorbird.serving.instance import left_behind
+
+    if left_behind:
+        journal.record("given up", level="warning", instances=", ".join(left_behind))
+        os._exit(0)

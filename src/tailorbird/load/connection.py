@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 import httptools
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.domain.files import reason
 from tailorbird.load.client import ANSWER_SECONDS, Answer
 
 
@@ -33,7 +35,7 @@ class Connection(asyncio.Protocol):
         """Hang up."""
         self.usable = False
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()  # nothing is left to be said, and over TLS a farewell would take its time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -74,19 +76,26 @@ class Pool:
     """Connections to one server, opened as they are needed.
 
     Args:
-        url: ``http://host:port``.
+        url: ``http://host:port``, or ``https://host:port``.
         most: connections open at once; whoever needs another waits.
         headers: sent with every request, as authorisation.
         seconds: for one answer, from when its request is sent.
+        ca: a file of certificates that the server's has to be signed by; by default those that the system trusts.
     """
 
     def __init__(
-        self, url: str, most: int, headers: Mapping[str, str] | None = None, seconds: float = ANSWER_SECONDS
+        self,
+        url: str,
+        most: int,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = ANSWER_SECONDS,
+        ca: str = "",
     ) -> None:
         parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError("not a server's address", got=url, expected="http://host:port")
         self._host, self._port = parts.hostname, _port(parts, url)
+        self._tls = _trusting(ca) if parts.scheme == "https" else None
         self._limit = seconds
         self._head = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._idle: list[Connection] = []
@@ -136,11 +145,19 @@ class Pool:
             if (connection := self._idle.pop()).usable:
                 return connection
         try:
-            _, made = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
+            loop = asyncio.get_running_loop()
+            _, made = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         except OSError as error:
             raise TailorbirdError(f"cannot reach {self._host}:{self._port}", got=error,
                                   hint="start one: tailorbird serve") from error  # fmt: skip
         return made
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except OSError as error:
+        raise UsageError(f"no certificates in {ca}", got=reason(error)) from None
 
 
 def _port(parts: SplitResult, url: str) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.domain.files import reason
 from tailorbird.domain.signature import Tensors
 from tailorbird.load.client import ANSWER_SECONDS, OTHER_SERVER, Answer
 from tailorbird.load.payloads import ModelInput, blob_of
@@ -23,20 +25,26 @@ class GrpcClient:
     """A client over gRPC, to be made and used in a running event loop.
 
     Args:
-        url: ``host:port``, as gRPC has it; ``http://`` before it is taken, too.
+        url: ``host:port``, as gRPC has it; with ``https://`` before it over TLS.
         most: calls at once; whoever needs another waits.
         metadata: sent with every call, as authorisation.
         seconds: for one answer, from when its request is sent.
+        ca: a file of certificates that the server's has to be signed by; by default those that gRPC trusts.
 
     Raises:
         UsageError: the address is none, or the extra ``grpc`` is not installed.
     """
 
     def __init__(
-        self, url: str, most: int, metadata: Mapping[str, str] | None = None, seconds: float = ANSWER_SECONDS
+        self,
+        url: str,
+        most: int,
+        metadata: Mapping[str, str] | None = None,
+        seconds: float = ANSWER_SECONDS,
+        ca: str = "",
     ) -> None:
         grpc = _installed()
-        target = _target(url)
+        target, is_encrypted = _target(url)
         options = [
             ("grpc.use_local_subchannel_pool", 1),  # else equal channels share one connection
             ("grpc.max_receive_message_length", -1),
@@ -47,8 +55,17 @@ class GrpcClient:
         self._metadata = tuple((name.lower(), value) for name, value in (metadata or {}).items())
         self._seconds = seconds
         self._room = asyncio.Semaphore(most)
-        self._channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(min(most, CHANNELS))]
+        self._channels = [self._channel(options, ca, is_encrypted) for _ in range(min(most, CHANNELS))]
         self._infers = itertools.cycle([(one, one.unary_unary(_path("ModelInfer"))) for one in self._channels])
+
+    def _channel(self, options: list[tuple[str, int]], ca: str, is_encrypted: bool) -> Any:
+        if not is_encrypted:
+            return self._grpc.aio.insecure_channel(self._target, options=options)
+        try:
+            trusted = Path(ca).read_bytes() if ca else None
+        except OSError as error:
+            raise UsageError(f"no certificates in {ca}", got=reason(error)) from None
+        return self._grpc.aio.secure_channel(self._target, self._grpc.ssl_channel_credentials(trusted), options=options)
 
     async def ask(self, request: bytes) -> Answer:
         """Send one request.
@@ -123,15 +140,16 @@ def _path(method: str) -> str:
     return f"/{schema.INFERENCE}/{method}"
 
 
-def _target(url: str) -> str:
+def _target(url: str) -> tuple[str, bool]:
+    """The address, and whether it is spoken to over TLS."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     try:
         host, port = parts.hostname, parts.port or PORT
     except ValueError:
         host = None
-    if parts.scheme not in ("http", "grpc") or not host:
+    if parts.scheme not in ("http", "https", "grpc") or not host:
         raise UsageError("not a server's address", got=url, expected="host:port")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}", parts.scheme == "https"
 
 
 def _installed() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from urllib.parse import quote
 
@@ -54,6 +55,7 @@ class HttpClient:
     async def close(self) -> None:
         """Hang up all connections."""
         self._pool.close()
+        await asyncio.sleep(0)  # connections are closed in the loop's next turn
 
     async def _metadata(self, model: str) -> Answer:
         try:

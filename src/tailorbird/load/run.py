@@ -77,6 +77,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Tensors as JSON instead of binary."""
     seed: int = 0
     headers: dict[str, str] = {}
+    ca: str = ""
+    """A file of certificates that a server's has to be signed by, where it is not one that the system trusts."""
     timeout: float = ANSWER_SECONDS
     """Seconds for one answer, and for those still out when the last request was sent."""
 
@@ -142,8 +144,8 @@ def _client(load: Load) -> Client:
     if load.protocol == "grpc":
         from tailorbird.load.over_grpc import GrpcClient
 
-        return GrpcClient(url, MOST_CONNECTIONS, load.headers, load.timeout)
-    return HttpClient(Pool(url, MOST_CONNECTIONS, load.headers, load.timeout), json=load.json)
+        return GrpcClient(url, MOST_CONNECTIONS, load.headers, load.timeout, load.ca)
+    return HttpClient(Pool(url, MOST_CONNECTIONS, load.headers, load.timeout, load.ca), json=load.json)
 
 
 def _arrivals(load: Load) -> list[Arrival] | None:

@@ -269,7 +269,10 @@ class DirectConnection(Connection):
                 if self._presence.gone:
                     return
                 self._next = self.loop.create_future()
+                scope = None  # and its body with it, for as long as nothing comes
                 self._answered()
+                if self._next.done():  # a pipeline does not keep the others waiting
+                    await asyncio.sleep(0)
                 scope = await self._next
         except BaseException:  # the server is being ended
             self.transport.close()

@@ -58,6 +58,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for name, port in (("--grpc-port", self.grpc_port), ("--metrics-port", self.metrics_port)):
             if port is not None and not 0 <= port <= 65535:
                 raise UsageError(f"{name} is no port", got=port, expected="0 to 65535")
+        if self.client_shm and not (self.guarding.admin or self.guarding.admin_on_public):
+            raise UsageError("clients' shared memory could be registered nowhere", got="--allow-client-shm alone",
+                             expected="--admin or --admin-on-public beside it")  # fmt: skip
 
 
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,9 +148,7 @@ def _control(said: ServeSettings) -> ControlOptions:
             weight=said.canary_weight,
             shadow=_channel(said.shadow_channel),
         ),
-        rollout=RolloutOptions(
-            weight=said.canary_weight, slowdown=said.canary_slowdown, shadow_share=said.shadow_share
-        ),
+        rollout=RolloutOptions(slowdown=said.canary_slowdown, shadow_share=said.shadow_share),
         memory_budget=None if said.memory_budget is None else parse_size(said.memory_budget),
         pins=tuple(said.pin),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from tailorbird.service.access import Access
 from tailorbird.serving.dataplane import InferRequest
 
 if TYPE_CHECKING:
-    from tailorbird.service.telemetry import Telemetry, Traced
+    from tailorbird.service.telemetry import Telemetry
+    from tailorbird.service.traced import Traced
 
 
 class Witness:
@@ -36,7 +38,8 @@ class Witness:
         if self._access is not None:
             self._access.ends(status)
         if self._traced is not None:
-            self._traced.ends(status, error)
+            with contextlib.suppress(Exception):  # whoever watches must not fail what is watched
+                self._traced.ends(status, error)
 
 
 class Witnesses:

@@ -125,7 +125,7 @@ class DataPlane:
         """Every version with its engine, signer and pace, in the order of names and versions; and what changed."""
         changer = self._hub.changer
         models = descriptions.statuses(self._hub, changer.memory())
-        return ServerStatus(self._version, models, self._allow_unsigned, self.rollouts(), changer.record.recent)
+        return ServerStatus(self._version, models, self._allow_unsigned, self.rollouts(), changer.changes())
 
     def repository_index(self, *, ready: bool = False) -> tuple[IndexEntry, ...]:
         """Every version and its state; with ``ready`` only those that can answer."""

@@ -18,7 +18,6 @@ from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.signature import Signature
 from tailorbird.repository.signing.trust import Signer
 from tailorbird.serving.instance import Instance
-from tailorbird.serving.rollout.record import Record
 from tailorbird.serving.statistics import VersionStatistics
 
 
@@ -107,8 +106,8 @@ class Asleep(NotReady):
 class Changer(Protocol):
     """Who changes a hub: the controller."""
 
-    record: Record
-    """Of what it changed."""
+    def changes(self) -> tuple[Any, ...]:
+        """The latest :class:`tailorbird.serving.rollout.record.Change` values, the newest first."""
 
     def memory(self) -> Mapping[tuple[str, int], int]:
         """Bytes that versions in service take, by model and version, where that is known."""
@@ -126,8 +125,8 @@ class Changer(Protocol):
 class _Nobody:
     """Of a hub that stays as it is."""
 
-    def __init__(self) -> None:
-        self.record = Record()
+    def changes(self) -> tuple[Any, ...]:
+        return ()
 
     def memory(self) -> Mapping[tuple[str, int], int]:
         return {}

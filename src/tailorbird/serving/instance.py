@@ -17,6 +17,9 @@ OUTSTANDING = 256
 """Requests that may wait for, or be inside, one instance."""
 CLOSE_SECONDS = 30.0
 """How long closing waits for a run: as long as a server drains."""
+left_behind: list[str] = []
+"""Instances whose engines ran on when they were closed. A process with one of them must not end in the usual way: what
+is torn down while it runs ends it with a signal."""
 
 Outputs = dict[str, Array]
 _Loop = asyncio.AbstractEventLoop
@@ -121,6 +124,8 @@ class ThreadInstance:
                 self._closing = True
                 self._jobs.put(None)
         self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            left_behind.append(self._name)
 
     def _accept(self, job: _Job) -> None:
         with self._lock:

@@ -1,6 +1,9 @@
 """Contests of the serving benchmark, small and without rivals: the real server on a real engine."""
 
+import argparse
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench import serving
-from bench.servers import ours
+from bench.servers import ours, venvs
 from bench.servers.engines import DOUBLE, Served, unpacked
 from bench.serving_parts import batching, load, resnet, results, tiny
 from bench.serving_parts.offline import alone
@@ -17,6 +20,10 @@ from bench.serving_parts.plan import Plan
 from tailorbird import api
 from tailorbird.domain.latency import Latency, LatencyRow
 from tests import bundles
+
+KEPT = venvs.root()
+"""Where environments are kept from one run to the next."""
+PLAN = Plan(rounds=2, scale=0.15)
 
 
 def engine(root: Path, name: str, **changes: Any) -> Served:
@@ -82,7 +89,7 @@ def test_open_loops_count_answers_refusals_and_what_came_in_time(root: Path) -> 
     assert mixed.failed == 0
     assert mixed.sent == len(mixed.answered) + len(mixed.refused)
     assert len(mixed.refused) == pytest.approx(mixed.sent / 3, abs=1)
-    assert mixed.within(1e9) == len(mixed.answered)
+    assert mixed.within(30_000.0) == pytest.approx(len(mixed.answered) / 31.0)
     assert mixed.within(0.0) == 0.0
     assert several.rate > 0
     assert several.p50_ms <= several.p99_ms
@@ -172,17 +179,19 @@ def test_deadlines_are_in_the_requests() -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)
 def test_a_quick_run_with_every_rival_names_them_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Needs the network, once, for the rivals' environments."""
-    monkeypatch.delenv("TAILORBIRD_BENCH")
-    engine_root = Plan(rounds=2, scale=0.15, folder=root)
-    serving.prepare(("tiny",), engine_root.rivals, _Prepare())  # type: ignore[arg-type]
-    found = tiny.run(engine_root)
+    """Needs the network for the rivals' environments, once where ``TAILORBIRD_BENCH`` is set."""
+    ours_now = Path(os.environ["TAILORBIRD_BENCH"])
+    monkeypatch.setenv("TAILORBIRD_BENCH", str(KEPT))
+    serving.prepare((), PLAN.rivals, argparse.Namespace())
+    ours_now.mkdir()
+    for made in KEPT.iterdir():
+        if made.name != "engines":  # those are not signed by the key of the tests
+            (ours_now / made.name).symlink_to(made)
+    monkeypatch.setenv("TAILORBIRD_BENCH", str(ours_now))
+    engine(root, DOUBLE.name)
+    found = tiny.run(replace(PLAN, folder=root / "run"))
     names = [entry.name for entry in found.tables["servers"] if entry.figures and not entry.note]
-    assert names == ["tailorbird thread", "tailorbird process", *engine_root.rivals]
+    assert names == ["tailorbird thread", "tailorbird process", *PLAN.rivals]
     assert len(found.goals) == 4
-
-
-class _Prepare:
-    rebuild = False
-    build_seconds = 60.0

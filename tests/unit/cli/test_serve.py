@@ -32,8 +32,19 @@ def test_every_flag_reaches_the_server(asked):
         "max_queue_delay_ms": 5.0,
         "default_timeout_ms": 6.0,
         "max_queue": 7,
+        "model_control_mode": "explicit",
+        "repository_poll_secs": 8.0,
+        "keep_previous_secs": 9.0,
+        "canary_weight": 0.1,
+        "canary_channel": "next",
+        "canary_slowdown": 1.5,
+        "shadow_channel": "dark",
+        "shadow_share": 0.5,
+        "memory_budget": "4GiB",
     }
     words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--load-model", "a", "--load-model", "b", "--pin", "a"]
+    flags |= {"load_model": ["a", "b"], "pin": ["a"]}
     assert run(["serve", "models", *words, "--access-log", "--preserve-ordering", "--allow-unsigned"]) == 0
     assert asked == [("models", options_of(**flags, access_log=True, preserve_ordering=True, allow_unsigned=True))]
 

@@ -1,8 +1,12 @@
 """Traces: the format, word for word, and what a reader makes of files that were cut short or are somebody else's."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tailorbird.domain.errors import UsageError
 from tailorbird.domain.trace import (
@@ -97,3 +101,20 @@ def test_what_is_no_trace_is_refused_with_its_reason(tmp_path: Path, text: bytes
 def test_an_empty_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     assert "has no trace in it" in refusal(tmp_path)
     assert "No such file" in refusal(tmp_path / "none")
+
+
+PIECES = st.one_of(
+    st.sampled_from([line + b"\n" for line in GOLDEN.splitlines()]),
+    st.binary(max_size=40),
+    st.sampled_from([b"[", b"]", b"{", b"}", b'{"form":', b'{"trace":1,', b'{"at":', b"1e400", b"9" * 30, b",", b"\n"]),
+)
+
+
+@given(st.lists(PIECES, max_size=12))
+def test_whatever_a_file_holds_it_is_a_trace_or_refused(pieces: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder, "t"), b"".join(pieces))
+        read = []
+        with contextlib.suppress(UsageError):
+            read = list(read_trace(path))
+        assert all(isinstance(one.at, int) and one.form.rows >= 0 for one in read)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,9 +22,13 @@ from tailorbird.load.over_grpc import GrpcClient
 from tailorbird.load.run import Load, Scenario, run
 from tailorbird.load.tally import Tally
 from tailorbird.service.app import running_server
+from tailorbird.service.guard.options import Guarding
+from tailorbird.service.guard.tls import TlsFiles
 from tailorbird.service.options import ServerOptions
 from tailorbird.service.rpc import schema
 from tailorbird.serving.hub import Hub
+from tests.protocol.certificates import Authority
+from tests.protocol.doors import locked_server, make_tokens
 from tests.protocol.engines import echo_model
 
 
@@ -173,3 +178,22 @@ def test_the_command_takes_a_token_and_headers(server: str, monkeypatch: pytest.
     for header in ("no colon", "a b: c", "x: a\nb"):
         with pytest.raises(UsageError, match="that is no header"):
             bench("echo", url=server, header=(header,))
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_locked_server_takes_its_token_over_tls(protocol: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)  # type: ignore[no-untyped-call]
+    secret = make_tokens(tmp_path / "tokens")["all"]  # type: ignore[no-untyped-call]
+    guarding = Guarding(tokens=tmp_path / "tokens", tls=TlsFiles(*authority.server()))
+    with locked_server(guarding) as running:  # type: ignore[no-untyped-call]
+        url = running.url if protocol == "http" else f"https://{running.grpc}"
+        asked = Load(url=url, model="alpha", protocol=protocol, seconds=0.2, ca=str(authority.file),
+                     headers={"authorization": f"Bearer {secret}"})  # fmt: skip
+        found = run(asked)
+        assert found.answered == found.sent > 0
+        with pytest.raises(TailorbirdError, match=r"status (401|UNAUTHENTICATED)"):
+            run(msgspec.structs.replace(asked, headers={}))
+        with pytest.raises(TailorbirdError, match=r"cannot reach|hung up|does not say"):
+            run(msgspec.structs.replace(asked, ca=""))
+        with pytest.raises(UsageError, match="no certificates in"):
+            run(msgspec.structs.replace(asked, ca=str(tmp_path / "none")))

@@ -155,17 +155,8 @@ class TestChanges:
         for model in models:
             hub.put(model)
         over, wrong = threading.Event(), []
-
-        def read():
-            while not over.is_set():
-                try:
-                    if hub.get("a").version not in (2, 3) or not hub.ready or "a" not in hub.models:
-                        wrong.append("half")
-                except Exception as error:
-                    wrong.append(error)
-
         hub.direct("a", Direction(2))
-        readers = [threading.Thread(target=read) for _ in range(3)]
+        readers = [threading.Thread(target=read, args=(hub, over, wrong)) for _ in range(3)]
         for reader in readers:
             reader.start()
         for turn in range(2000):
@@ -176,3 +167,12 @@ class TestChanges:
         for reader in readers:
             reader.join()
         assert wrong == []
+
+
+def read(hub, over, wrong):
+    while not over.is_set():
+        try:
+            if hub.get("a").version not in (2, 3) or not hub.ready or "a" not in hub.models:
+                wrong.append("half")
+        except Exception as error:
+            wrong.append(error)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.errors import BackendError, InputError, NotReady, Overloaded
+from tailorbird.serving import instance as instance_module
 from tailorbird.serving.instance import ThreadInstance
 
 
@@ -217,3 +218,27 @@ def test_it_does_not_run_here_while_its_own_thread_is_at_work(engine):
     asyncio.run(main())
     instance.close()
     assert len(engine.seen) == 1
+
+
+def test_a_run_without_end_is_left_to_itself(engine, monkeypatch):
+    monkeypatch.setattr(instance_module, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(instance_module, "left_behind", [])
+    release, running = threading.Event(), threading.Event()
+    instance = ThreadInstance(engine, "hung")
+
+    def act():
+        running.set()
+        return release.wait(30) and {}
+
+    async def main():
+        waiting = asyncio.ensure_future(instance.run({"act": act}))
+        await asyncio.to_thread(running.wait, 10)
+        await asyncio.to_thread(instance.close)
+        assert instance_module.left_behind == ["hung"]
+        assert engine.closed == 0
+        release.set()
+        assert await waiting == {}, "who waits all the same is answered"
+
+    asyncio.run(main())
+    instance._thread.join(10)
+    assert engine.closed == 1

@@ -70,9 +70,7 @@ class GrpcListener:
         if not 0 <= self._asked <= 65535:
             raise UsageError(f"cannot listen on {self.address}", got="no such port", expected="0 to 65535")
         guard = self._entrance.guard
-        self._servicer = Servicer(
-            self._plane, self._limits, witnesses=self._witnesses, entrance=self._entrance
-        )
+        self._servicer = Servicer(self._plane, self._limits, witnesses=self._witnesses, entrance=self._entrance)
         self._server = grpc.aio.server(
             options=_options(self._limits),
             interceptors=() if guard is None else (Gate(guard),),

@@ -56,7 +56,7 @@ class Brief:
         """Whether a run of so many rows is for the loop: it is brief, or should be, and is tried once in a while."""
         if rows <= self.rows:
             return True
-        if self.rows == self._most or not 0 < self._costs.predicted(rows) <= self._bound:
+        if rows > self._most or self.rows == self._most or not 0 < self._costs.predicted(rows) <= self._bound:
             return False
         self._tried += 1
         return self._tried % PROBE == 0

@@ -65,7 +65,7 @@ class Table:
         """What became of them; None where there is nothing to compare."""
         odd = next((turn.outcome for turn in self.turns if turn.odd), None)
         others = tuple(turn.outcome for turn in self.turns if turn.outcome is not None and not turn.odd)
-        return Group(odd, others, canary_is_odd, self.tail) if odd is not None and others else None
+        return Group(odd, others, canary_is_odd, self.tail, time.monotonic()) if odd is not None and others else None
 
 
 class Tally:

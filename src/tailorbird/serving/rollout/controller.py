@@ -17,7 +17,7 @@ from tailorbird.serving.rollout.course import Course
 from tailorbird.serving.rollout.house import House
 from tailorbird.serving.rollout.memory import NoRoom, Version
 from tailorbird.serving.rollout.place import Look, Place
-from tailorbird.serving.rollout.record import Record, Told, What
+from tailorbird.serving.rollout.record import Change, Record, Told, What
 from tailorbird.serving.rollout.wanted import wanted
 from tailorbird.serving.starting import Watch
 
@@ -111,6 +111,10 @@ class Controller:
         if self._house is not None:
             self._house.close()
         self.hub.close()
+
+    def changes(self) -> tuple[Change, ...]:
+        """The latest changes, the newest first."""
+        return self.record.recent
 
     def memory(self) -> dict[Version, int]:
         """Bytes that each version in service takes, by model and version; without those of which nothing is known.

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from tailorbird.domain.errors import NotReady
 from tailorbird.serving.hub import Hub, IdleModel, State
@@ -69,8 +70,7 @@ class House:
             try:
                 if self.closing.is_set():
                     raise NotReady("the server is being put away")
-                self.room.settle((name, version), evicts=evicts)
-                self.hub.put(model)
+                self.room.admit((name, version), partial(self.hub.put, model), evicts=evicts)
             except BaseException:
                 model.close()
                 raise

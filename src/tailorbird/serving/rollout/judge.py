@@ -16,9 +16,10 @@ Each group gives an e-value: a number of at least 0 whose mean is at most 1 if t
 Products of e-values are e-values, means of products as well. The judge holds such means over several tilts, over four
 questions (errors; latency as a whole; slower than nine in ten, and than 99 in 100, of the live version's answers
 before), and over starts of the product some hundred groups apart, with weights that add up to 1 at most, so that a
-canary that gets worse after weeks is found, too. By Ville's inequality the result reaches ``1 / false_stops`` with a
-probability of ``false_stops`` at most over the canary's whole life, however often one looks: A. Ramdas, P. Grünwald,
-V. Vovk and G. Shafer, Game-theoretic statistics and safe anytime-valid inference, Statistical Science 38(4), 2023.
+canary that gets worse after weeks is found, too. Latencies enter as the mean e-value of each tenth of a second. By
+Ville's inequality the result reaches ``1 / false_stops`` with a probability of ``false_stops`` at most over the
+canary's whole life, however often one looks: A. Ramdas, P. Grünwald, V. Vovk and G. Shafer, Game-theoretic statistics
+and safe anytime-valid inference, Statistical Science 38(4), 2023.
 
 The canary's latencies are divided by ``slowdown``, after :data:`SLACK_S` are taken off, before they are compared: what
 makes a canary worse is to be slower than that. Then a canary at that very border is still stopped with the
@@ -36,8 +37,11 @@ import numpy as np
 
 from tailorbird.domain.dtype import Array
 
-SLACK_S = 250e-6
-"""Seconds that never make a canary worse: an engine that is asked rarely finds its caches cold."""
+SLACK_S = 1e-3
+"""Seconds that never make a canary worse: an engine that is asked rarely finds its caches cold, its thread asleep."""
+WINDOW_S = 0.1
+"""Latencies are weighed together for so long: for some tens of milliseconds one process or the other may be without
+a processor, which is one misfortune, however many requests it meets."""
 
 RESTART = 256
 """Groups between two starts of the product."""
@@ -80,6 +84,8 @@ class Group(msgspec.Struct, frozen=True, gc=False):
     others: tuple[Outcome, ...]
     canary_is_odd: bool
     tail: Tail = Tail()
+    at: float = 0.0
+    """When the last of them was over, by the monotonic clock."""
 
 
 _ERROR_TILTS = (2.0, 5.0, 20.0, 200.0)
@@ -112,6 +118,9 @@ class Judge:
         self._products = np.empty((0, len(_SHARES)))  # with the weights of start, question and tilt in them
         self._parts = np.zeros(len(_SHARES))
         self._evidence = 1.0
+        self._window = np.zeros(len(_NOTHING))
+        self._in_window = 0
+        self._window_ends = -math.inf
 
     @property
     def groups(self) -> int:
@@ -140,9 +149,21 @@ class Judge:
         if self._groups % RESTART == 0:
             self._start(self._groups // RESTART)
         self._groups += 1
-        self._products *= self._values(group)
+        values = self._values(group)
+        self._products[:, : len(_ERROR_TILTS)] *= values[: len(_ERROR_TILTS)]
+        self._time(values[len(_ERROR_TILTS) :], group.at)
         self._parts = self._products.sum(0)
         self._evidence = float(self._parts.sum())
+
+    def _time(self, values: Array, at: float) -> None:
+        """Latencies' e-values: those of a window that is over count as one."""
+        if at >= self._window_ends:
+            if self._in_window:
+                self._products[:, len(_ERROR_TILTS) :] *= self._window / self._in_window
+            self._window[:] = self._in_window = 0
+            self._window_ends = at + WINDOW_S
+        self._window += values
+        self._in_window += 1
 
     def _start(self, number: int) -> None:
         """One more product. The weights 6 / (pi n)^2 of the starts n = 1, 2, ... add up to 1."""

@@ -76,7 +76,10 @@ class Room:
             yield
             return
         with self._lock:
-            self._make(version, self._ledger.expected(version), evicts or version[0] in self._pins)
+            needed = self._ledger.expected(version)
+            if needed > self.limit:
+                raise self._too_large(needed)
+            self._make(version, self.used() + needed - self.limit, evicts or version[0] in self._pins)
             self._reserved[version] = self._ledger.expected(version)
         try:
             yield
@@ -84,23 +87,38 @@ class Room:
             with self._lock:
                 del self._reserved[version]
 
-    def settle(self, version: Version | None = None, *, evicts: bool = True) -> None:
-        """Hold what is loaded against the budget, by what it takes now, and put away what is too much.
-
-        Args:
-            version: one that was just loaded, and stays.
-            evicts: models in use may go.
+    def settle(self) -> None:
+        """Hold what is in service against the budget, by what it takes now, and put away what is too much.
 
         Raises:
             NoRoom: that did not do.
         """
+        if self.limit is not None:
+            with self._lock:
+                self._make(None, self._in_service() - self.limit, evicts=True)
+
+    def admit(self, version: Version, take: Callable[[], None], *, evicts: bool) -> None:
+        """Take a version that is loaded into service, now that it can be measured.
+
+        What others are loading meanwhile does not count: of two that have no room together the first one stays.
+
+        Args:
+            version: which.
+            take: takes it into service.
+            evicts: models in use may go.
+
+        Raises:
+            NoRoom: there is none for it.
+        """
         if self.limit is None:
+            take()
             return
         with self._lock:
-            alone = 0 if version is None else self._ledger.measured(version)
-            if alone > self.limit:
-                raise self._too_large(alone)
-            self._make(version, 0, evicts)
+            found = self._ledger.measured(version)
+            if found > self.limit:
+                raise self._too_large(found)
+            self._make(version, self._in_service() + found - self.limit, evicts or version[0] in self._pins)
+            take()
 
     def used(self) -> int:
         """Bytes that everything in service takes now, and what is being loaded will."""
@@ -110,14 +128,13 @@ class Room:
             for version, size in self._reserved.items()
             if version not in loaded
         )
-        return sum(map(self._ledger.measured, loaded)) + coming
+        return self._in_service() + coming
 
-    def _make(self, version: Version | None, needed: int, evicts: bool) -> None:
-        """Under the lock."""
-        assert self.limit is not None
-        if needed > self.limit:
-            raise self._too_large(needed)
-        over = self.used() + needed - self.limit
+    def _in_service(self) -> int:
+        return sum(self._ledger.measured((model.name, model.version)) for model in self._hub.loaded)
+
+    def _make(self, version: Version | None, over: int, evicts: bool) -> None:
+        """Let so many bytes become free, under the lock."""
         if over <= 0:
             return
         free = {lodger.name: lodger for lodger in self._lodgers() if lodger.lock.acquire(blocking=False)}

@@ -57,3 +57,12 @@ def test_a_run_that_was_interrupted_now_and_then_says_nothing():
 def test_what_the_table_calls_long_is_never_probed():
     found = brief((1, 0.02), (8, 0.9))
     assert not any(found.allows(8) for _ in range(2 * PROBE))
+
+
+def test_what_has_more_rows_than_a_run_takes_is_never_probed():
+    """It is to be cut: run whole it would be refused as outside the engine's profile."""
+    found = brief((1, 0.02), (8, 0.02))
+    for _ in range(200):
+        found.observe(1, 20 * BRIEF_SECONDS)
+    assert found.rows == 0
+    assert not any(found.allows(9) for _ in range(3 * PROBE))

@@ -39,8 +39,8 @@ class Version:
         return [Outcome(float(one), bool(bad)) for one, bad in zip(seconds, failed, strict=True)]
 
 
-def stopped(rng, canary, live, *, groups, size=10, canary_is_odd=True, judge=None):
-    """After how many groups, and for what reason; ``(None, None)`` if never."""
+def stopped(rng, canary, live, *, groups, size=10, canary_is_odd=True, judge=None, every=1.0):
+    """After how many groups, one every so many seconds, and for what reason; ``(None, None)`` if never."""
     judge = judge or Judge()
     known, tail, load = [], Tail(), 1.0
     odd, others = (canary, live) if canary_is_odd else (live, canary)
@@ -48,7 +48,7 @@ def stopped(rng, canary, live, *, groups, size=10, canary_is_odd=True, judge=Non
         if number % 20 == 0:
             load = math.exp(rng.standard_normal() / 2)
         (one,), rest = odd.outcomes(rng, 1, load), others.outcomes(rng, size - 1, load)
-        judge.weigh(Group(one, tuple(rest), canary_is_odd, tail))
+        judge.weigh(Group(one, tuple(rest), canary_is_odd, tail, judge.groups * every))
         if judge.worse:
             return number + 1, judge.worse
         known += [each.seconds for each in (rest if canary_is_odd else [one])]

@@ -12,6 +12,7 @@ from tailorbird.domain.errors import BundleError, ModelNotFound, NotReady, Overl
 from tailorbird.repository.opening import open_repository
 from tailorbird.repository.store import LocalRepository
 from tailorbird.serving import starting
+from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Asleep, Direction, State
 from tailorbird.serving.loading import load
 from tailorbird.serving.rollout import course as course_module
@@ -337,6 +338,16 @@ class TestExplicit:
         assert ask(controller) == 2
         controller.load("tiny")  # nothing to do
         assert controller.record.counts["tiny", What.LOADED] == 2
+
+    def test_the_protocols_operations_do_it(self, store, control):
+        plane = DataPlane(control(Mode.EXPLICIT).hub)
+        asyncio.run(plane.repository_load("tiny"))
+        assert [(one.name, one.version, one.state) for one in plane.repository_index()] == [("tiny", "1", "READY")]
+        asyncio.run(plane.repository_unload("tiny"))
+        assert [(one.state, one.reason) for one in plane.repository_index()] == [("UNAVAILABLE", "unloaded")]
+        assert plane.repository_index(ready=True) == ()
+        with pytest.raises(ModelNotFound):
+            asyncio.run(plane.repository_load("tinny"))
 
     def test_unload_drains_and_says_so(self, control):
         controller = control(Mode.EXPLICIT, load=("tiny",))

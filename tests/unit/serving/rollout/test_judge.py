@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -68,9 +69,9 @@ def test_the_canary_is_given_its_slowdown_and_its_slack():
     """What takes no longer than it may is never the slowest of its group."""
     live = tuple(Outcome(0.010 + 1e-6 * number) for number in range(9))
     allowed, worse = Judge(), Judge()
-    for _ in range(200):
-        allowed.weigh(Group(Outcome(0.0119 + SLACK_S), live, True))
-        worse.weigh(Group(Outcome(0.0121 + SLACK_S), live, True))
+    for number in range(200):
+        allowed.weigh(Group(Outcome(0.0119 + SLACK_S), live, True, at=number))
+        worse.weigh(Group(Outcome(0.0121 + SLACK_S), live, True, at=number))
     assert allowed.evidence < 1
     assert worse.worse is Reason.SLOWER
 
@@ -108,6 +109,28 @@ def test_a_canary_that_gets_worse_late_is_found():
     assert stopped(rng, Version(), Version(), groups=1500, judge=judge) == (None, None)
     assert judge._products[0][judging._REASONS.index(Reason.SLOWER)] < 1e-4
     assert stopped(rng, Version(scale=2), Version(), groups=300, judge=judge)[1] in (Reason.SLOWER, Reason.SLOW_TAIL)
+
+
+def test_what_happens_at_once_counts_once():
+    """A canary without a processor for a tenth of a second, a hundred groups long, now and then."""
+    fast = (Outcome(0.01),) * 9
+    judge, crowded = Judge(), Judge()
+    for number in range(400):
+        bad = number % 200 < 100
+        group = Group(Outcome(0.05 if bad else 0.01), fast, True, at=number / 1000)
+        crowded.weigh(group)
+        judge.weigh(msgspec.structs.replace(group, at=number))
+    assert judge.worse
+    assert crowded.worse is None
+    assert crowded.evidence < 20
+
+
+def test_a_canary_that_is_slow_under_many_requests_is_found_in_seconds():
+    """A thousand requests a second, a hundred groups."""
+    for seed in range(4):
+        number, reason = stopped(np.random.default_rng(seed), Version(scale=2), Version(), groups=1000, every=0.01)
+        assert number < 1000
+        assert reason in (Reason.SLOWER, Reason.SLOW_TAIL)
 
 
 def test_starts_that_are_kept_are_bounded(monkeypatch):
