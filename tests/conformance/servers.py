@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import secrets
+import signal
 import urllib.request
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def triton():
         "--load-model=*",
         f"--backend-config=python,shm-region-prefix-name={name}",
     )
-    with models.scratch() as folder, _segments_removed(name):
+    with models.scratch() as folder, _leftovers_removed(name):
         repository = models.triton_repository(folder / "models")
         with start_triton(repository, extra=explicit, log=folder / "triton.log") as running:
             http, grpc = f"127.0.0.1:{running.port}", f"127.0.0.1:{running.grpc_port}"
@@ -62,11 +64,15 @@ def triton():
 
 
 @contextlib.contextmanager
-def _segments_removed(prefix):
-    """A Triton that crashes leaves the segments of its Python backend behind."""
+def _leftovers_removed(prefix):
+    """A Triton that crashes leaves processes and segments of its Python backend behind, named in their arguments."""
     try:
         yield
     finally:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if prefix.encode() in process.joinpath("cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
         for left in Path("/dev/shm").glob(f"{prefix}*"):
             left.unlink(missing_ok=True)
 
