@@ -12,7 +12,7 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
-from tailorbird.service import listener
+from tailorbird.service.web import listener
 from tests.fuzz import asgi, documents
 from tests.fuzz import seeds as valid
 from tests.fuzz.mutate import PIECES, Mutator

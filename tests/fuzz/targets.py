@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.signature import Signature
-from tailorbird.service import compression, wire
 from tailorbird.service.routes import route
 from tailorbird.service.rpc import messages
+from tailorbird.service.web import compression, wire
 from tests.fuzz import asgi, calls, documents, seeds, sockets
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.world import LIMITS, Finding, world

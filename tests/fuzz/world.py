@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import uvloop
 
 from tailorbird.domain.dtype import DType
-from tailorbird.service.http import HttpService
 from tailorbird.service.limits import Limits
 from tailorbird.service.rpc.servicer import Servicer
+from tailorbird.service.web.http import HttpService
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Hub
 from tests.protocol.engines import echo_model, fake_model

@@ -106,7 +106,7 @@ def test_an_engine_that_hangs_does_not_keep_the_server(endless: Path, isolation:
     """It drains for as long as it always does, gives the run up, and ends."""
     script = """
 import sys
-from tailorbird.service import listener
+from tailorbird.service.web import listener
 from tailorbird.serving import instance
 from tailorbird.cli.main import main
 listener.DRAIN_SECONDS, instance.CLOSE_SECONDS = 1, 1.0

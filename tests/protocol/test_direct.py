@@ -14,9 +14,9 @@ import pytest
 
 from tailorbird.domain.dtype import DType
 from tailorbird.service.app import running_server
-from tailorbird.service.heads import REMEMBERED_BYTES, WHOLE_BYTES
 from tailorbird.service.limits import Limits
 from tailorbird.service.options import ServerOptions
+from tailorbird.service.web.heads import REMEMBERED_BYTES, WHOLE_BYTES
 from tailorbird.serving.hub import Hub
 from tests.protocol.engines import echo_model
 from tests.protocol.test_sockets import Wire

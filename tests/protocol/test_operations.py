@@ -16,8 +16,8 @@ from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import beside
 from tailorbird.service.app import running_server
-from tailorbird.service.listener import bind
 from tailorbird.service.options import ServerOptions
+from tailorbird.service.web.listener import bind
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.protocol.engines import echo_model, fake_model
 

@@ -9,9 +9,9 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import InputError
 from tailorbird.domain.signature import Signature, TensorSpec
-from tailorbird.service import wire
 from tailorbird.service.faults import WireError
 from tailorbird.service.limits import Limits
+from tailorbird.service.web import wire
 from tailorbird.serving.dataplane import InferResponse
 
 SMALL = Limits(tensors=2, parameters=2, elements=100, json_elements=10)

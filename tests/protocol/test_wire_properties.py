@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as hnp
 
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.service import compression, wire
 from tailorbird.service.limits import Limits
 from tailorbird.service.routes import route
+from tailorbird.service.web import compression, wire
 from tailorbird.serving.dataplane import InferResponse
 
 LIMITS = Limits(elements=1 << 16, json_elements=1 << 12)

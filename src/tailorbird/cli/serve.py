@@ -166,7 +166,7 @@ def serve(
 
 def _leave_what_hangs() -> None:
     """End here and now where an engine never came back; see :data:`tailorbird.serving.instance.left_behind`."""
-    from tailorbird.service import journal
+    from tailorbird.service.observe import journal
     from tailorbird.serving.instance import left_behind
 
     if left_behind:

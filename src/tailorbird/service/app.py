@@ -16,20 +16,20 @@ from socket import socket
 
 import tailorbird
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.service import journal
 from tailorbird.service.beside import grpc_beside, metrics_beside
 from tailorbird.service.capacity import within_reach
 from tailorbird.service.doors import Doors
-from tailorbird.service.host_metrics import Host
-from tailorbird.service.http import HttpService
-from tailorbird.service.listener import Listener, bind
-from tailorbird.service.metrics import Metrics
+from tailorbird.service.observe import journal
+from tailorbird.service.observe.host_metrics import Host
+from tailorbird.service.observe.metrics import Metrics
+from tailorbird.service.observe.rollout_metrics import change_families
+from tailorbird.service.observe.traffic_metrics import traffic_families
+from tailorbird.service.observe.witness import witnesses_of
 from tailorbird.service.observing import Observers, observing
 from tailorbird.service.options import ServerOptions
-from tailorbird.service.rollout_metrics import change_families
-from tailorbird.service.shared_memory import regions_of
-from tailorbird.service.traffic_metrics import traffic_families
-from tailorbird.service.witness import witnesses_of
+from tailorbird.service.web.http import HttpService
+from tailorbird.service.web.listener import Listener, bind
+from tailorbird.service.web.shared_memory import regions_of
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Hub
 from tailorbird.serving.loading import load

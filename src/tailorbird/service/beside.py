@@ -7,17 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-from tailorbird.service import journal
-from tailorbird.service.admin import Entrance
-from tailorbird.service.bodies import Message, Receive
 from tailorbird.service.faults import MethodNotAllowed, UnknownPath
 from tailorbird.service.guard.front import enter
 from tailorbird.service.guard.guard import Guard
-from tailorbird.service.http import Scope, Send
-from tailorbird.service.listener import Beside, Listener, bind
+from tailorbird.service.observe import journal
+from tailorbird.service.observe.witness import Witnesses
 from tailorbird.service.options import GRPC_PORT, ServerOptions
-from tailorbird.service.replies import Reply, error_reply, text_reply
-from tailorbird.service.witness import Witnesses
+from tailorbird.service.web.admin import Entrance
+from tailorbird.service.web.bodies import Message, Receive
+from tailorbird.service.web.http import Scope, Send
+from tailorbird.service.web.listener import Beside, Listener, bind
+from tailorbird.service.web.replies import Reply, error_reply, text_reply
 from tailorbird.serving.dataplane import DataPlane
 
 if TYPE_CHECKING:

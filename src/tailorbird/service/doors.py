@@ -10,17 +10,17 @@ from socket import AF_UNIX, socket
 from prometheus_client.core import Metric
 
 from tailorbird.domain.errors import UsageError
-from tailorbird.service import journal
-from tailorbird.service.admin import Administration, Entrance
 from tailorbird.service.guard import socketfile
 from tailorbird.service.guard.guard import Guard
 from tailorbird.service.guard.refusals import Refusals
 from tailorbird.service.guard.scopes import Door
 from tailorbird.service.guard.tls import ClientNames, Tls
 from tailorbird.service.guard.tokenfile import TokenFile
-from tailorbird.service.http import HttpService
-from tailorbird.service.listener import Beside, Listener, bind
+from tailorbird.service.observe import journal
 from tailorbird.service.options import ServerOptions
+from tailorbird.service.web.admin import Administration, Entrance
+from tailorbird.service.web.http import HttpService
+from tailorbird.service.web.listener import Beside, Listener, bind
 from tailorbird.serving.dataplane import DataPlane
 
 UNIX = "unix:"

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from tailorbird.service import journal
+from tailorbird.service.observe import journal
+from tailorbird.service.observe.telemetry import Telemetry, telemetry_of
 from tailorbird.service.options import ServerOptions
-from tailorbird.service.telemetry import Telemetry, telemetry_of
 from tailorbird.serving.recording.recorder import Recorder
 
 

@@ -7,7 +7,7 @@ from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import UsageError
 from tailorbird.load.payloads import ModelInput, binary, plain, synthetic
 from tailorbird.service.limits import Limits
-from tailorbird.service.wire import decode_infer
+from tailorbird.service.web.wire import decode_infer
 
 INPUTS = tuple(ModelInput(kind.lower(), kind, (-1, 3)) for kind in map(str, DType))
 

@@ -14,8 +14,8 @@ import pytest
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service import app
-from tailorbird.service.listener import base_url, bind
 from tailorbird.service.options import ServerOptions
+from tailorbird.service.web.listener import base_url, bind
 from tailorbird.serving.hub import FailedModel, Hub
 from tests.project import tree
 from tests.protocol.engines import echo_model, session_of

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from tailorbird.service import journal
+from tailorbird.service.observe import journal
 
 QUIET_SECONDS = 1.0
 

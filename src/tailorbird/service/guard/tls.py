@@ -15,8 +15,8 @@ import msgspec
 
 from tailorbird.domain.errors import UsageError
 from tailorbird.domain.files import reason
-from tailorbird.service import journal
 from tailorbird.service.faults import Forbidden
+from tailorbird.service.observe import journal
 
 LOOK_SECONDS = 1.0
 MAX_BYTES = 4 << 20

@@ -16,8 +16,8 @@ from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.domain.files import reason
 from tailorbird.repository.signing.keyfiles import write_private
 from tailorbird.repository.staging import locked
-from tailorbird.service import journal
 from tailorbird.service.guard.tokens import SCHEMA, Recognised, TokenRecord, TokenSet, recognise
+from tailorbird.service.observe import journal
 
 MAX_BYTES = 4 << 20
 LOOK_SECONDS = 1.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from tailorbird.service.admin import Administration
 from tailorbird.service.guard.tokens import Caller
 from tailorbird.service.routes import Operation
 from tailorbird.service.rpc import messages, schema
+from tailorbird.service.web.admin import Administration
 
 
 class Administered(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ import traceback
 import grpc
 
 from tailorbird.domain.errors import ModelNotFound, ServingError, TailorbirdError, UsageError, VersionNotFound
-from tailorbird.service import journal
 from tailorbird.service.faults import NotOffered, Refused, Unauthenticated
+from tailorbird.service.observe import journal
 from tailorbird.serving.shared_memory import RegionExists, UnknownRegion
 
 DETAIL_BYTES = 2000

@@ -7,12 +7,12 @@ from typing import Any
 import grpc
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-from tailorbird.service.admin import Entrance
 from tailorbird.service.limits import Limits
+from tailorbird.service.observe.witness import Witnesses
 from tailorbird.service.rpc.gate import Gate
 from tailorbird.service.rpc.servicer import Servicer
 from tailorbird.service.rpc.tls import credentials
-from tailorbird.service.witness import Witnesses
+from tailorbird.service.web.admin import Entrance
 from tailorbird.serving.dataplane import DataPlane
 
 FRAMING_BYTES = 1 << 20

@@ -11,18 +11,18 @@ import grpc
 import msgspec
 
 from tailorbird.domain.errors import Overloaded
-from tailorbird.service.admin import Entrance
 from tailorbird.service.faults import NotAtThisDoor, NotOffered
 from tailorbird.service.guard.guard import hidden
 from tailorbird.service.limits import Limits
+from tailorbird.service.observe.witness import Witnesses
 from tailorbird.service.routes import Operation
 from tailorbird.service.rpc import codes, messages, schema
 from tailorbird.service.rpc.administrative import ADMINISTRATIVE
 from tailorbird.service.rpc.gate import CALLER, model_allowed, model_of, still_known
 from tailorbird.service.rpc.operations import HEALTH, INFERENCE, NOT_OFFERED, Described
 from tailorbird.service.rpc.sharing import SHARED_MEMORY, Sharing
-from tailorbird.service.shared_memory import placed, shared_memory_is_off
-from tailorbird.service.witness import Witnesses
+from tailorbird.service.web.admin import Entrance
+from tailorbird.service.web.shared_memory import placed, shared_memory_is_off
 from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
 
 PIPELINE = 16

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("grpc", reason="grpcio is not installed")
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-from tailorbird.service.listener import bind
 from tailorbird.service.rpc.listener import GrpcListener
+from tailorbird.service.web.listener import bind
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.hub import Hub
 

@@ -8,8 +8,8 @@ from tailorbird.service.limits import Limits
 from tailorbird.service.rpc import schema
 from tailorbird.service.rpc.administrative import ADMINISTRATIVE
 from tailorbird.service.rpc.operations import INFERENCE, NOT_OFFERED
-from tailorbird.service.rpc.sharing import SHARED_MEMORY
 from tailorbird.service.rpc.servicer import Servicer, _within
+from tailorbird.service.rpc.sharing import SHARED_MEMORY
 from tailorbird.serving.dataplane import DataPlane, InferRequest
 from tailorbird.serving.hub import Hub
 

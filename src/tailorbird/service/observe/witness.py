@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tailorbird.service.access import Access
+from tailorbird.service.observe.access import Access
 from tailorbird.serving.dataplane import InferRequest
 
 if TYPE_CHECKING:
-    from tailorbird.service.telemetry import Telemetry
-    from tailorbird.service.traced import Traced
+    from tailorbird.service.observe.telemetry import Telemetry
+    from tailorbird.service.observe.traced import Traced
 
 
 class Witness:

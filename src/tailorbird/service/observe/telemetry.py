@@ -18,8 +18,8 @@ from typing import Any
 
 import tailorbird
 from tailorbird.domain.errors import UsageError
-from tailorbird.service import journal
-from tailorbird.service.traced import GrpcTraced, HttpTraced, Traced
+from tailorbird.service.observe import journal
+from tailorbird.service.observe.traced import GrpcTraced, HttpTraced, Traced
 
 CLOSE_SECONDS = 3.0
 """For the last spans to leave, at the end of the server."""

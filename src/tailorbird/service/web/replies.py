@@ -14,7 +14,6 @@ from tailorbird.domain.errors import (
     UsageError,
     VersionNotFound,
 )
-from tailorbird.service import compression, journal, wire
 from tailorbird.service.faults import (
     BodyTooLarge,
     Forbidden,
@@ -25,6 +24,8 @@ from tailorbird.service.faults import (
     UnknownEncoding,
     UnknownPath,
 )
+from tailorbird.service.observe import journal
+from tailorbird.service.web import compression, wire
 from tailorbird.serving.shared_memory import UnknownRegion
 
 Header = tuple[bytes, bytes]

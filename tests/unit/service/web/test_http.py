@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.dtype import DType
-from tailorbird.service.http import HttpService
 from tailorbird.service.limits import Limits
+from tailorbird.service.web.http import HttpService
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.descriptions import EXTENSIONS
 from tailorbird.serving.hub import FailedModel, Hub

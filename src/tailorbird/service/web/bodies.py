@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tailorbird.domain.errors import Overloaded
-from tailorbird.service import compression
 from tailorbird.service.faults import BodyTooLarge
 from tailorbird.service.limits import Limits
+from tailorbird.service.web import compression
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from tailorbird.service import tensors, wire
+from tailorbird.service import tensors
 from tailorbird.service.faults import NotOffered
 from tailorbird.service.options import ServerOptions
-from tailorbird.service.replies import Reply, json_reply
 from tailorbird.service.routes import Operation, Route
+from tailorbird.service.web import wire
+from tailorbird.service.web.replies import Reply, json_reply
 from tailorbird.serving.dataplane import InferResponse
 from tailorbird.serving.shared_memory import Regions
 from tailorbird.serving.slices import Slice

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from tailorbird.service import wire
 from tailorbird.service.guard.tokens import EVERYBODY, Caller
-from tailorbird.service.replies import Reply, html_reply, json_reply
 from tailorbird.service.routes import Operation, Route
-from tailorbird.service.status import status_page
+from tailorbird.service.statuspage.page import status_page
+from tailorbird.service.web import wire
+from tailorbird.service.web.replies import Reply, html_reply, json_reply
 from tailorbird.serving.dataplane import DataPlane
 
 

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tailorbird.domain.errors import Overloaded
-from tailorbird.service.metrics import Metrics
+from tailorbird.service.observe.metrics import Metrics
 from tailorbird.serving.batching.queueing import Reason
 from tailorbird.serving.batching.runs import Batch
 from tailorbird.serving.statistics import VersionStatistics

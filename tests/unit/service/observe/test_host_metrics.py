@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.service.host_metrics import Host
+from tailorbird.service.observe.host_metrics import Host
 
 MEMINFO = "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    4000 kB\nHugePages_Total:       0\n"
 

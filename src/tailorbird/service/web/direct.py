@@ -2,7 +2,7 @@
 
 uvicorn makes of each request a cycle with an event, a scope and a body that grows, asks for it by message and writes
 the answer in two pieces. A small POST that is answered in less time than that takes goes straight to
-:meth:`tailorbird.service.http.HttpService.reply`, the same that answers ASGI's requests, and its answer is one write.
+:meth:`tailorbird.service.web.http.HttpService.reply`, the same that answers ASGI's requests; its answer is one write.
 
 The rules are the same on both ways. One request of a connection is answered at a time: what comes behind it waits
 unread, or in uvicorn's pipeline. A body that is late is missed by the same clock, a client that does not read stops
@@ -18,13 +18,13 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tailorbird.service.bodies import Message
-from tailorbird.service.connection import HEADERS, Connection
 from tailorbird.service.guard.front import NAMES
-from tailorbird.service.heads import BODY, READ, Head, Heads
-from tailorbird.service.heads import plain_head as _plain_head
-from tailorbird.service.presence import KEY
-from tailorbird.service.replies import Reply
+from tailorbird.service.web.bodies import Message
+from tailorbird.service.web.connection import HEADERS, Connection
+from tailorbird.service.web.heads import BODY, READ, Head, Heads
+from tailorbird.service.web.heads import plain_head as _plain_head
+from tailorbird.service.web.presence import KEY
+from tailorbird.service.web.replies import Reply
 
 _END = b"\r\n\r\n"
 _CLOSE = (b"connection", b"close")

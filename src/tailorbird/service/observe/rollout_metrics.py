@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from tailorbird.service.metrics import buckets
+from tailorbird.service.observe.metrics import buckets
 from tailorbird.serving.rollout.controller import Controller
 from tailorbird.serving.rollout.record import What
 

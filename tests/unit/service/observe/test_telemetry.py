@@ -11,8 +11,8 @@ import pytest
 
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import UsageError
-from tailorbird.service import telemetry
 from tailorbird.service.app import running_server
+from tailorbird.service.observe import telemetry
 from tailorbird.service.options import ServerOptions
 from tailorbird.service.rpc import schema
 from tailorbird.serving.hub import Hub

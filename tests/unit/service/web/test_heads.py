@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailorbird.service.heads import REMEMBERED, REMEMBERED_BYTES, WHOLE_BYTES, Heads, plain_head
+from tailorbird.service.web.heads import REMEMBERED, REMEMBERED_BYTES, WHOLE_BYTES, Heads, plain_head
 
 PATH = b"/v2/models/m/infer"
 LENGTH = (b"content-length", b"12")

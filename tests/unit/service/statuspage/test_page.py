@@ -11,7 +11,7 @@ from tailorbird.domain.dtype import DType
 from tailorbird.repository.signing.trust import Signer
 from tailorbird.service.app import running_server
 from tailorbird.service.options import ServerOptions
-from tailorbird.service.status import BANNER, status_page
+from tailorbird.service.statuspage.page import BANNER, status_page
 from tailorbird.serving.dataplane import DataPlane
 from tailorbird.serving.descriptions import EXTENSIONS, ModelStatus, ServerStatus
 from tailorbird.serving.hub import FailedModel, Hub, IdleModel, State

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tailorbird.service.access import GONE
+from tailorbird.service.observe.access import GONE
 from tailorbird.serving.dataplane import InferRequest
 from tailorbird.serving.trail import Leg, Trail
 

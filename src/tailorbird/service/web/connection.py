@@ -9,11 +9,11 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from tailorbird.service import wire
 from tailorbird.service.guard.front import NAMES
 from tailorbird.service.guard.tls import names_of
 from tailorbird.service.limits import Limits
-from tailorbird.service.presence import KEY, Presence
+from tailorbird.service.web import wire
+from tailorbird.service.web.presence import KEY, Presence
 
 HEAD_BYTES = 64 << 10
 """Bytes of a request line, headers and trailers that may wait for their end."""

@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
-from tailorbird.service import journal, wire
 from tailorbird.service.faults import WireError
 from tailorbird.service.guard.guard import Guard
 from tailorbird.service.guard.tls import Tls
 from tailorbird.service.guard.tokens import EVERYBODY, Caller
-from tailorbird.service.replies import Reply, json_reply
+from tailorbird.service.observe import journal
 from tailorbird.service.routes import Operation, Route
-from tailorbird.service.shared_memory import ANSWERS, answer_region
+from tailorbird.service.web import wire
+from tailorbird.service.web.replies import Reply, json_reply
+from tailorbird.service.web.shared_memory import ANSWERS, answer_region
 from tailorbird.serving.dataplane import DataPlane
 
 _KNOWN = ("unload_dependents",)

@@ -6,23 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from tailorbird.service import wire
-from tailorbird.service.access import GONE
-from tailorbird.service.admin import Entrance
-from tailorbird.service.answers import describe
-from tailorbird.service.bodies import Bodies, ClientGone, Message, Receive
 from tailorbird.service.faults import NotAtThisDoor, UnknownPath, WireError
 from tailorbird.service.guard.front import enter, refuse_pages
 from tailorbird.service.guard.guard import hidden
 from tailorbird.service.guard.scopes import ADMINISTRATION
 from tailorbird.service.guard.tokens import EVERYBODY, Caller
-from tailorbird.service.heads import BODY, READ, READ_HEADERS
 from tailorbird.service.limits import Limits
-from tailorbird.service.presence import Presence, presence_of
-from tailorbird.service.replies import Header, Reply, error_reply, infer_reply, text_reply
+from tailorbird.service.observe.access import GONE
+from tailorbird.service.observe.witness import Witnesses
 from tailorbird.service.routes import POSTED, Operation, Route, route
-from tailorbird.service.shared_memory import placed
-from tailorbird.service.witness import Witnesses
+from tailorbird.service.web import wire
+from tailorbird.service.web.admin import Entrance
+from tailorbird.service.web.answers import describe
+from tailorbird.service.web.bodies import Bodies, ClientGone, Message, Receive
+from tailorbird.service.web.heads import BODY, READ, READ_HEADERS
+from tailorbird.service.web.presence import Presence, presence_of
+from tailorbird.service.web.replies import Header, Reply, error_reply, infer_reply, text_reply
+from tailorbird.service.web.shared_memory import placed
 from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
 
 Scope = MutableMapping[str, Any]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.service import journal
-from tailorbird.service.journal import Journal
+from tailorbird.service.observe import journal
+from tailorbird.service.observe.journal import Journal
 
 
 def test_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +87,7 @@ def test_a_line_longer_than_a_pipe_is_written_in_pieces(monkeypatch: pytest.Monk
 
 PROGRAM = """
 import sys
-from tailorbird.service import journal
+from tailorbird.service.observe import journal
 for number in range(200):
     journal.record("line", number=number)
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tailorbird.service import journal
+from tailorbird.service.observe import journal
 from tailorbird.serving.dataplane import InferRequest
 
 GONE = 499

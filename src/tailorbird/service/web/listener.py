@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import uvicorn
 
 from tailorbird.domain.errors import TailorbirdError, UsageError
-from tailorbird.service.connection import Connection
-from tailorbird.service.direct import DirectConnection
 from tailorbird.service.guard.tls import Tls
-from tailorbird.service.heads import Heads
 from tailorbird.service.limits import Limits
+from tailorbird.service.web.connection import Connection
+from tailorbird.service.web.direct import DirectConnection
+from tailorbird.service.web.heads import Heads
 
 DRAIN_SECONDS = 30
 """How long accepted requests may take after the server was told to stop; Triton's exit time-out."""

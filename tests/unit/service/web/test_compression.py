@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from tailorbird.service.compression import decompress
 from tailorbird.service.faults import BodyTooLarge, UnknownEncoding, WireError
+from tailorbird.service.web.compression import decompress
 
 DATA = b"tailorbird " * 1000
 

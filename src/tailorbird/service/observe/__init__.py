@@ -1,0 +1,1 @@
+"""What is told of requests while they are served: metrics, logs, traces."""
