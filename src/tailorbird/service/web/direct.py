@@ -4,6 +4,10 @@ uvicorn makes of each request a cycle with an event, a scope and a body that gro
 the answer in two pieces. A small POST that is answered in less time than that takes goes straight to
 :meth:`tailorbird.service.web.http.HttpService.reply`, the same that answers ASGI's requests; its answer is one write.
 
+The first steps are taken where the bytes arrive, up to the first thing that has to be waited for. A run in the event
+loop itself (:mod:`tailorbird.serving.batching.brief`) is often all there is, and then the answer leaves without another
+turn of the loop; what is left otherwise is done by the connection's task.
+
 The rules are the same on both ways. One request of a connection is answered at a time: what comes behind it waits
 unread, or in uvicorn's pipeline. A body that is late is missed by the same clock, a client that does not read stops
 its own answers alone, and a shutdown ends the connection behind the answer. Whatever is out of the ordinary goes
@@ -13,7 +17,9 @@ ASGI's way: other methods, bodies that are large, encoded or of no known length,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import types
+from asyncio.tasks import _enter_task, _leave_task  # documented, for who runs tasks of their own
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -30,6 +36,20 @@ _END = b"\r\n\r\n"
 _CLOSE = (b"connection", b"close")
 
 Service = Callable[[dict[str, Any], Callable[[], Awaitable[Message]]], Awaitable[Reply | None]]
+
+
+_Answering = Coroutine[Any, Any, None]
+
+
+class _Begun:
+    """An answer that is not finished: its coroutine, and, where that has been begun, what it waits for."""
+
+    __slots__ = ("answering", "begun", "waits_for")
+
+    def __init__(self, answering: _Answering, waits_for: Any = None, *, begun: bool = False) -> None:
+        self.answering = answering
+        self.begun = begun
+        self.waits_for = waits_for
 
 
 class _Event:
@@ -77,7 +97,8 @@ class DirectConnection(Connection):
         self._scope: dict[str, Any] = {}
         self._scope_head: Head | None = None
         self._task: asyncio.Task[None] | None = None  # answers all direct requests of the connection, in turn
-        self._next: asyncio.Future[dict[str, Any] | None] | None = None  # what it waits for, while it has nothing to do
+        self._next: asyncio.Future[_Begun | None] = self.loop.create_future()  # while it has nothing to do
+        self._in_task = False
         self._answering = False
         self._later: list[bytes] = []
         self._between = True  # the parser has seen whole messages only
@@ -87,7 +108,7 @@ class DirectConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone: nothing more is to be answered."""
         super().connection_lost(exc)
-        if self._next is not None and not self._next.done():
+        if not self._next.done():
             self._next.set_result(None)
 
     def check(self, now: float) -> None:
@@ -125,7 +146,7 @@ class DirectConnection(Connection):
         if self.timeout_keep_alive_task is not None:  # of an answer that went ASGI's way
             self._unset_keepalive_if_required()
         if len(data) == end + head.length:  # nearly always
-            self._begin(head, data[end:])
+            self._begin(head, data[end:], at_once=True)
             return True
         self._missing = head.length
         self._head = head
@@ -221,18 +242,37 @@ class DirectConnection(Connection):
 
     # --- the answer goes ---
 
-    def _begin(self, head: Head, body: bytes) -> None:
+    def _begin(self, head: Head, body: bytes, *, at_once: bool = False) -> None:
+        """Answer a request; ``at_once``, if possible, where nothing is known to come behind it."""
         self._head = None
         self._exchange.begin(more_body=False)
         self.cycle = self._running = self._exchange
         self._answering = True
-        scope = self._scope_of(head, body)
-        if self._next is not None:
-            self._next.set_result(scope)
+        if self._task is None:
+            self._task = self.loop.create_task(self._answer_all())
+        self.tasks.add(self._task)
+        answering = self._respond(self._scope_of(head, body))
+        if at_once and not self._in_task:
+            self._take_first_steps(answering, self._task)
         else:
-            self._task = self.loop.create_task(self._answer_all(scope))
-        if self._task is not None:
-            self.tasks.add(self._task)
+            self._next.set_result(_Begun(answering))
+
+    def _take_first_steps(self, answering: _Answering, task: asyncio.Task[None]) -> None:
+        """In the name of the task, which goes on from where they end."""
+        _enter_task(self.loop, task)
+        try:
+            waits_for = answering.send(None)
+        except StopIteration:
+            pass
+        except BaseException:  # as in the task
+            self.transport.close()
+            raise
+        else:
+            self._next.set_result(_Begun(answering, waits_for, begun=True))
+            return
+        finally:
+            _leave_task(self.loop, task)
+        self._answered()
 
     def _scope_of(self, head: Head, body: bytes) -> dict[str, Any]:
         """What ASGI would say of the request: a copy, for others may carry what they like in it."""
@@ -261,25 +301,38 @@ class DirectConnection(Connection):
             scope[NAMES] = self._names
         return scope
 
-    async def _answer_all(self, scope: dict[str, Any] | None) -> None:
+    async def _answer_all(self) -> None:
         """One request after the other: a task of its own for each would cost as much as parsing its head."""
         try:
-            while scope is not None:
-                await self._respond(scope)
+            while (begun := await self._wait()) is not None:
+                await (_rest(begun) if begun.begun else begun.answering)
+                del begun  # and its body with it, for as long as nothing comes
                 if self._presence.gone:
                     return
                 self._next = self.loop.create_future()
-                scope = None  # and its body with it, for as long as nothing comes
+                self._in_task = True
                 self._answered()
+                self._in_task = False
                 if self._next.done():  # a pipeline does not keep the others waiting
                     await asyncio.sleep(0)
-                scope = await self._next
         except BaseException:  # the server is being ended
             self.transport.close()
             raise
         finally:
             if self._task is not None:
                 self.tasks.discard(self._task)
+
+    async def _wait(self) -> _Begun | None:
+        """For the next request; a cancellation that was meant for one already begun reaches it."""
+        try:
+            return await self._next
+        except asyncio.CancelledError as error:
+            if self._next.done() and not self._next.cancelled():
+                begun = self._next.result()
+                if begun is not None and begun.begun:
+                    begun.waits_for = _Broken(error)
+                    return begun
+            raise
 
     async def _respond(self, scope: dict[str, Any]) -> None:
         async def receive() -> Message:  # for who does not look into the scope
@@ -331,3 +384,35 @@ class DirectConnection(Connection):
         if self._later:
             data, self._later = b"".join(self._later), []
             self.data_received(data)
+
+
+class _Broken:
+    """Stands for what is waited for, where that is over with an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@types.coroutine
+def _rest(begun: _Begun) -> Generator[Any, Any, None]:
+    """The rest of a coroutine whose first steps were taken elsewhere; what has come meanwhile is not waited for."""
+    answering, waits_for = begun.answering, begun.waits_for
+    try:
+        while True:
+            try:
+                sent = yield from _waited(waits_for)
+            except BaseException as error:
+                waits_for = answering.throw(error)
+            else:
+                waits_for = answering.send(sent)
+    except StopIteration:
+        return
+
+
+def _waited(waits_for: Any) -> Generator[Any, Any, Any]:
+    if isinstance(waits_for, _Broken):
+        raise waits_for.error
+    if waits_for is not None and waits_for.done():
+        waits_for._asyncio_future_blocking = False  # as a task does with what it has heard of
+        return None
+    return (yield waits_for)

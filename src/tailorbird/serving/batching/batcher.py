@@ -194,10 +194,11 @@ class Batcher:
             if slot is None or slot.here is None:
                 return None
             gathering.begin(slot, form.bucket)
-            asyncio.get_running_loop().call_soon(self._run_gathered)
+            if gathering.expects_others:
+                asyncio.get_running_loop().call_soon(self._run_gathered)
         guest = Guest(asyncio.get_running_loop().create_future(), form, inputs, now, terms)
         gathering.join(guest)
-        if not self._rules.joins:
+        if not self._rules.joins or not gathering.expects_others:
             self._run_gathered()
         return guest.future
 

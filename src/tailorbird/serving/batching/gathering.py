@@ -2,7 +2,7 @@
 
 While an executor in another thread is busy, requests pile up and make the next batch. A run in the loop leaves them no
 such time: so each waits until the loop has read what else has come in this very turn, some microseconds, and all of
-them go together.
+them go together. Where nobody ever came, nobody is waited for, but once in a while.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from tailorbird.serving.batching.rows import joined, parted
 from tailorbird.serving.batching.runs import Batch, Observer, Runner, as_own, leg
 
 Outputs = dict[str, Array]
+
+ALONE = 8
+"""After so many groups of one the next guest is not made to wait for others."""
+PROBE = 32
+"""But one in so many is, to see whether others come by now."""
 
 
 class Guest:
@@ -58,6 +63,13 @@ class Gathering:
         self._rows = 0
         self._slot: Slot | None = None
         self._bucket: Bucket | None = None
+        self._alone = 0
+        """Groups of one since the last larger one."""
+
+    @property
+    def expects_others(self) -> bool:
+        """Whether waiting for the end of the loop's turn is likely to bring another guest."""
+        return self._alone < ALONE or not self._alone % PROBE
 
     def admits(self, form: Form) -> bool:
         """Whether a group is there that this request may join."""
@@ -85,6 +97,7 @@ class Gathering:
         self._guests, self._rows, self._slot, self._bucket = [], 0, None, None
         if slot is None:
             return None
+        self._alone = self._alone + 1 if len(guests) < 2 else 0
         if guests and not self._answer(slot, guests):
             return slot, guests
         slot.busy = False
