@@ -17,9 +17,8 @@ ASGI's way: other methods, bodies that are large, encoded or of no known length,
 from __future__ import annotations
 
 import asyncio
-import types
 from asyncio.tasks import _enter_task, _leave_task  # documented, for who runs tasks of their own
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -31,25 +30,12 @@ from tailorbird.service.web.heads import BODY, READ, Head, Heads
 from tailorbird.service.web.heads import plain_head as _plain_head
 from tailorbird.service.web.presence import KEY
 from tailorbird.service.web.replies import Reply
+from tailorbird.service.web.steps import Answering, Begun
 
 _END = b"\r\n\r\n"
 _CLOSE = (b"connection", b"close")
 
 Service = Callable[[dict[str, Any], Callable[[], Awaitable[Message]]], Awaitable[Reply | None]]
-
-
-_Answering = Coroutine[Any, Any, None]
-
-
-class _Begun:
-    """An answer that is not finished: its coroutine, and, where that has been begun, what it waits for."""
-
-    __slots__ = ("answering", "begun", "waits_for")
-
-    def __init__(self, answering: _Answering, waits_for: Any = None, *, begun: bool = False) -> None:
-        self.answering = answering
-        self.begun = begun
-        self.waits_for = waits_for
 
 
 class _Event:
@@ -97,7 +83,7 @@ class DirectConnection(Connection):
         self._scope: dict[str, Any] = {}
         self._scope_head: Head | None = None
         self._task: asyncio.Task[None] | None = None  # answers all direct requests of the connection, in turn
-        self._next: asyncio.Future[_Begun | None] = self.loop.create_future()  # while it has nothing to do
+        self._next: asyncio.Future[Begun | None] = self.loop.create_future()  # while it has nothing to do
         self._in_task = False
         self._answering = False
         self._later: list[bytes] = []
@@ -255,9 +241,9 @@ class DirectConnection(Connection):
         if at_once and not self._in_task:
             self._take_first_steps(answering, self._task)
         else:
-            self._next.set_result(_Begun(answering))
+            self._next.set_result(Begun(answering))
 
-    def _take_first_steps(self, answering: _Answering, task: asyncio.Task[None]) -> None:
+    def _take_first_steps(self, answering: Answering, task: asyncio.Task[None]) -> None:
         """In the name of the task, which goes on from where they end."""
         _enter_task(self.loop, task)
         try:
@@ -268,7 +254,7 @@ class DirectConnection(Connection):
             self.transport.close()
             raise
         else:
-            self._next.set_result(_Begun(answering, waits_for, begun=True))
+            self._next.set_result(Begun(answering, waits_for, begun=True))
             return
         finally:
             _leave_task(self.loop, task)
@@ -305,7 +291,7 @@ class DirectConnection(Connection):
         """One request after the other: a task of its own for each would cost as much as parsing its head."""
         try:
             while (begun := await self._wait()) is not None:
-                await (_rest(begun) if begun.begun else begun.answering)
+                await begun.rest()
                 del begun  # and its body with it, for as long as nothing comes
                 if self._presence.gone:
                     return
@@ -322,7 +308,7 @@ class DirectConnection(Connection):
             if self._task is not None:
                 self.tasks.discard(self._task)
 
-    async def _wait(self) -> _Begun | None:
+    async def _wait(self) -> Begun | None:
         """For the next request; a cancellation that was meant for one already begun reaches it."""
         try:
             return await self._next
@@ -330,7 +316,7 @@ class DirectConnection(Connection):
             if self._next.done() and not self._next.cancelled():
                 begun = self._next.result()
                 if begun is not None and begun.begun:
-                    begun.waits_for = _Broken(error)
+                    begun.breaks(error)
                     return begun
             raise
 
@@ -384,35 +370,3 @@ class DirectConnection(Connection):
         if self._later:
             data, self._later = b"".join(self._later), []
             self.data_received(data)
-
-
-class _Broken:
-    """Stands for what is waited for, where that is over with an error."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-@types.coroutine
-def _rest(begun: _Begun) -> Generator[Any, Any, None]:
-    """The rest of a coroutine whose first steps were taken elsewhere; what has come meanwhile is not waited for."""
-    answering, waits_for = begun.answering, begun.waits_for
-    try:
-        while True:
-            try:
-                sent = yield from _waited(waits_for)
-            except BaseException as error:
-                waits_for = answering.throw(error)
-            else:
-                waits_for = answering.send(sent)
-    except StopIteration:
-        return
-
-
-def _waited(waits_for: Any) -> Generator[Any, Any, Any]:
-    if isinstance(waits_for, _Broken):
-        raise waits_for.error
-    if waits_for is not None and waits_for.done():
-        waits_for._asyncio_future_blocking = False  # as a task does with what it has heard of
-        return None
-    return (yield waits_for)
