@@ -213,6 +213,22 @@ def test_it_is_encrypted_where_the_public_port_is(repository, tmp_path, capsys):
         assert "no answer from https://127.0.0.1:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("files", ["two", "one"])
+def test_the_command_shows_its_certificate_where_one_is_asked_for(repository, tmp_path, capsys, files):
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("operator")
+    shown = ("--cert", str(certificate), "--key", str(key))
+    if files == "one":
+        certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
+        shown = shown[:2]
+    guarding = Guarding(tls=TlsFiles(*authority.server(), client_authorities=authority.file), admin="localhost:0")
+    with explicit(repository, guarding):
+        url, ca = door_of(capsys), ("--ca", str(authority.file))
+        assert cli(capsys, "admin", "load", "tiny", "--url", url, *ca, *shown) == {"loaded": "tiny"}
+        assert command(["admin", "index", "--url", url, *ca]) == 1
+        assert "no answer from https://127.0.0.1:" in capsys.readouterr().err
+
+
 def test_a_page_that_a_browser_shows_cannot_administer(tmp_path):
     path = tmp_path / "door.sock"
     with locked_server(Guarding(admin=f"unix:{path}"), grpc=False), over(path) as client:

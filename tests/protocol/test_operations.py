@@ -135,6 +135,7 @@ def test_metrics_are_on_the_port_of_http_without_one():
         ({"timeout": True}, "the parameter 'timeout' is wrong: got True, expected a whole number, 0 or more"),
         ({"timeout": 1.5}, "the parameter 'timeout' is wrong: got 1.5, expected a whole number, 0 or more"),
         ({"priority": -2}, "the parameter 'priority' is wrong: got -2, expected a whole number, 0 or more"),
+        ({"timeout": 10**400}, f"the parameter 'timeout' is too large: got {10**39}, expected less than 2^63"),
     ],
 )
 def test_wrong_terms_are_the_clients_fault(server, parameters, error):

@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from cryptography import x509
 
 from tailorbird.service.guard.options import Guarding
 from tailorbird.service.guard.tls import TlsFiles
+from tailorbird.service.limits import Limits
 from tests.protocol.certificates import Authority
 from tests.protocol.doors import ECHO, bearer, locked_server, make_tokens
 
@@ -199,6 +201,51 @@ def test_both_locks_are_asked_for(authority, served, tmp_path, capsys):
         with stub(running.grpc, authority, human) as channel:
             assert live(channel, metadata=metadata)[0] == "PERMISSION_DENIED"
     assert '"caller":"token infer, certificate robot-1"' in capsys.readouterr().err
+
+
+def test_handshakes_that_never_end_are_counted_and_ended(served, authority):
+    limits = Limits(connections=4, read_seconds=1.0, idle_seconds=30)
+    with locked_server(Guarding(tls=TlsFiles(*served)), grpc=False, limits=limits) as running, ExitStack() as lines:
+        began = time.monotonic()
+        silent = [lines.enter_context(socket.create_connection((running.host, running.port), 10)) for _ in range(8)]
+        time.sleep(0.3)
+        assert [_is_open(line) for line in silent] == [True] * 4 + [False] * 4
+        with trusting(authority) as client, pytest.raises((httpx.ConnectError, httpx.ReadError)):
+            client.get(running.url + LIVE)
+        for line in silent[:4]:
+            assert line.recv(1) == b""
+        assert 0.9 < time.monotonic() - began < 8
+        with trusting(authority) as client:  # whose connection is counted as such
+            assert client.get(running.url + LIVE).status_code == 200
+            rest = [lines.enter_context(socket.create_connection((running.host, running.port), 10)) for _ in range(4)]
+            time.sleep(0.3)
+            assert [_is_open(line) for line in rest] == [True] * 3 + [False]
+
+
+def test_handshakes_that_fail_leave_room(served, authority):
+    limits = Limits(connections=2)
+    with locked_server(Guarding(tls=TlsFiles(*served)), grpc=False, limits=limits) as running:
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b""):
+            for _ in range(4):
+                with socket.create_connection((running.host, running.port), 10) as line:
+                    line.sendall(sent)
+                    line.shutdown(socket.SHUT_WR)
+                    while line.recv(1000):  # its words, that this was no handshake
+                        pass
+        with trusting(authority) as client:
+            assert client.get(running.url + LIVE).status_code == 200
+
+
+def _is_open(line):
+    line.setblocking(False)
+    try:
+        return line.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionResetError:
+        return False
+    finally:
+        line.settimeout(10)
 
 
 def serial(port, authority, protocol):

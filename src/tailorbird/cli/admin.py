@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from tailorbird.cli import render
-from tailorbird.cli.adminclient import AdminClient, token_of
+from tailorbird.cli.adminclient import AdminClient, own_certificate, token_of
 
 app = App(name="admin", help="Administer a running server: tailorbird serve --admin PORT or --admin unix:PATH.")
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
-Url = Annotated[str, Parameter(help="its door: http://HOST:PORT, https://HOST:PORT or unix:PATH")]
-TokenFile = Annotated[Path | None, Parameter(help="a file with a token; without it $TAILORBIRD_TOKEN, if that is set")]
-Ca = Annotated[Path | None, Parameter(help="the authorities of an https server, in PEM")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where the server's door is, and what opens it."""
+
+    url: Annotated[str, Parameter(help="its door: http://HOST:PORT, https://HOST:PORT or unix:PATH")]
+    token_file: Annotated[
+        Path | None, Parameter(help="a file with a token; without it $TAILORBIRD_TOKEN, if that is set")
+    ] = None
+    ca: Annotated[Path | None, Parameter(help="the authorities of an https server, in PEM")] = None
+    cert: Annotated[Path | None, Parameter(help="a certificate to show to an https server, in PEM")] = None
+    key: Annotated[Path | None, Parameter(help="its private key; without it that is in the certificate's file")] = None
+
+    def client(self) -> AdminClient:
+        """Who asks there."""
+        return AdminClient(self.url, token_of(self.token_file), self.ca, own=own_certificate(self.cert, self.key))
 
 
 @app.command
-def load(model: str, *, url: Url, token_file: TokenFile = None, ca: Ca = None, json: Json = False) -> None:
+def load(model: str, *, door: Door, json: Json = False) -> None:
     """Load a model, or load it again; returns when it serves.
 
     Args:
         model: its name in the server's repository.
     """
-    AdminClient(url, token_of(token_file), ca).load(model)
+    door.client().load(model)
     _done({"loaded": model}, f"loaded {model}", json)
 
 
 @app.command
-def unload(model: str, *, url: Url, token_file: TokenFile = None, ca: Ca = None, json: Json = False) -> None:
+def unload(model: str, *, door: Door, json: Json = False) -> None:
     """Put a model away, once what it accepted is answered.
 
     Args:
         model: its name.
     """
-    AdminClient(url, token_of(token_file), ca).unload(model)
+    door.client().unload(model)
     _done({"unloaded": model}, f"unloaded {model}", json)
 
 
 @app.command
-def index(*, url: Url, token_file: TokenFile = None, ca: Ca = None, json: Json = False) -> None:
+def index(*, door: Door, json: Json = False) -> None:
     """List every version that the server knows, and its state."""
-    rows = AdminClient(url, token_of(token_file), ca).index()
+    rows = door.client().index()
     if json:
         render.write_json(rows)
     else:
@@ -51,9 +67,9 @@ def index(*, url: Url, token_file: TokenFile = None, ca: Ca = None, json: Json =
 
 
 @app.command
-def rollouts(*, url: Url, token_file: TokenFile = None, ca: Ca = None, json: Json = False) -> None:
+def rollouts(*, door: Door, json: Json = False) -> None:
     """Say who answers for each model, and how canaries and shadows do."""
-    rows = AdminClient(url, token_of(token_file), ca).rollouts()
+    rows = door.client().rollouts()
     if json:
         render.write_json(rows)
     else:

@@ -53,7 +53,7 @@ def create(
     if not _NAME.fullmatch(name):
         raise UsageError("no name for a token", got=repr(name), expected="1 to 64 letters, digits, blanks or _.@+/-")
     place, now = _place(file), datetime.now(UTC)
-    until = now.replace(microsecond=0) + _age(expires) if expires else None
+    until = _end(now, expires) if expires else None
     with tokenfile.changing(place) as known:
         if any(one.name == name and one.state(now) == "valid" for one in known.values()):
             raise UsageError(f"there is a token '{name}'", hint=f"another name, or: tailorbird token revoke {name}")
@@ -114,11 +114,14 @@ def _place(file: Path | None) -> Path:
     return file or (Path(named) if named else folder().parent / "tokens.json")
 
 
-def _age(text: str) -> timedelta:
+def _end(now: datetime, text: str) -> datetime:
     found = _AGE.fullmatch(text)
     if found is None:
         raise UsageError("--expires is no time", got=repr(text), expected="a number and s, m, h, d or w, as 90d")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    try:
+        return now.replace(microsecond=0) + timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    except OverflowError:
+        raise UsageError("--expires is too long", got=repr(text), expected="an end before the year 10000") from None
 
 
 def _row(record: TokenRecord, now: datetime) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def _listener(
         *grpc_beside(plane, options, witnesses, doors.public(plane)),
         *metrics_beside(metrics, options, doors.metrics()),
         *doors.administration(plane, metrics),
+        _Loads(controller),
     ]
     app = HttpService(
         plane,
@@ -156,6 +157,20 @@ def _listener(
         witnesses=witnesses,
     )
     return Listener(app, bound, ready, beside=beside, limits=options.limits, tls=doors.tls)
+
+
+class _Loads:
+    """What is being loaded when the server begins to drain would serve nobody, and would hold its end up."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    async def start(self) -> None:
+        """They go on from the start."""
+
+    async def drain(self, _: float) -> None:
+        """They end here."""
+        self._controller.stop()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     body_bytes: int = 64 << 20
     """Bytes of a request's body, as sent and once more after decompression."""
     buffered_bytes: int = 1 << 30
-    """Bytes of all bodies held at once; further requests are told to come back."""
+    """Bytes of all bodies held at once, decompressed; further requests are told to come back."""
     tensors: int = 256
     """Inputs of a request, and outputs it asks for."""
     parameters: int = 64
@@ -25,10 +25,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Elements of a tensor."""
     json_elements: int = 8 << 20
     """Elements of a tensor sent as JSON, each of which is a Python object for a moment."""
+    bytes_elements: int = 1 << 18
+    """BYTES elements of a request's inputs: each is a Python object, taken apart one by one."""
     read_seconds: float = 30.0
-    """From the first byte of a request's head to its last; between two pieces of a body; and for reading an answer."""
+    """From the first byte of a request's head to its last; between two pieces of a body; and for reading an answer.
+    Over gRPC, which does not tell of pieces, from a call's beginning to the end of its first message."""
     idle_seconds: float = 75.0
-    """Between two requests of one connection, and before its first."""
+    """Between two requests of one connection, and before its first; and between two of a gRPC stream, while no answer
+    is being made."""
     connections: int = 16384
     """HTTP connections at once; fewer where the system gives fewer descriptors. Further ones are told to come back."""
     grpc_connections: int = 4096

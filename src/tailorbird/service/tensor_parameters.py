@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tailorbird.service.faults import WireError
+from tailorbird.service.faults import Refused, WireError
 from tailorbird.serving.dataplane import Parameter
+from tailorbird.serving.shared_memory import Reader, Regions
 from tailorbird.serving.slices import Slice
 
 REGION = "shared_memory_region"
@@ -14,23 +15,28 @@ SIZE = "shared_memory_byte_size"
 _MOST = 2**63 - 1
 
 
-def slice_of(whose: str, parameters: Mapping[str, Parameter], *, offered: bool) -> Slice | None:
+def slice_of(
+    whose: str, parameters: Mapping[str, Parameter], regions: Regions | Reader | Refused | None
+) -> Slice | None:
     """Where in shared memory a tensor lies; None where its parameters say nothing of it.
 
     Args:
         whose: the tensor, for errors.
         parameters: its parameters.
-        offered: the server takes shared memory.
+        regions: clients' shared memory; None where it is off, and the error for callers that may not use it.
 
     Raises:
         WireError: shared memory is off, or one of its parameters is wrong.
+        Refused: it is not for this caller.
     """
     region = parameters.get(REGION)
     if region is None:
         if SIZE in parameters:
             raise WireError(f"{whose} has a {SIZE} and no {REGION}")
         return None
-    if not offered:
+    if isinstance(regions, Refused):
+        raise regions
+    if regions is None:
         raise WireError(f"{whose} has the parameter {REGION}", got="shared memory is off on this server")
     if not isinstance(region, str):
         raise WireError(f"{whose} has a {REGION} that is no name", got=repr(region)[:40])

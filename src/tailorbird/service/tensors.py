@@ -20,6 +20,7 @@ from tailorbird.service.limits import RANK, Limits
 # What rounds to a finite FP32 lies strictly between -(2^128 - 2^103) and 2^128 - 2^103 (IEEE 754).
 _FP32_BOUND = 2.0**128 - 2.0**103
 _BINARY_ONLY = frozenset({DType.FP16, DType.BF16})
+_LONG = 1 << 16
 _LENGTH = struct.Struct("<I")
 
 
@@ -37,6 +38,18 @@ def element_count(name: str, shape: Sequence[int], limits: Limits) -> int:
             f"input '{name}' has too many elements", got=_short(shape), expected=f"at most {limits.elements}"
         )
     return 0 if 0 in shape else extent
+
+
+def check_bytes(name: str, count: int, left: int, limits: Limits) -> None:
+    """Judge how many BYTES elements an input has, before it is taken apart.
+
+    Raises:
+        WireError: more than what is left to its request.
+    """
+    if count > left:
+        raise WireError(f"input '{name}' has too many BYTES elements", got=limits.bytes_elements - left + count,
+                        expected=f"at most {limits.bytes_elements} in one request",
+                        hint="send fewer rows at once")  # fmt: skip
 
 
 def _extent(shape: Sequence[int]) -> int:
@@ -63,7 +76,7 @@ def from_json(name: str, dtype: DType, shape: Shape, data: bytes, limits: Limits
     _check_length(name, dtype, shape, text, limits)
     depth = len(shape) if text[1:].lstrip().startswith(b"[") else 1
     try:
-        values = _decoder(dtype, depth).decode(text)
+        values = _decoder(dtype, depth, dtype is DType.BYTES and 0 not in shape).decode(text)
         return _array(dtype, values, depth).reshape(shape) if depth == 1 else _nested(dtype, values, shape)
     except (ValueError, OverflowError, RecursionError) as error:
         raise WireError(f"input '{name}' has data that does not fit", got=_plain(error),
@@ -128,20 +141,37 @@ def _check_length(name: str, dtype: DType, shape: Shape, text: bytes, limits: Li
                         expected=f"at most {limits.json_elements}", hint="send it as binary data")  # fmt: skip
     if not text.startswith(b"["):
         raise WireError(f"input '{name}' has no list of data", expected=f"{dtype} {_short(shape)}, flat or nested")
-    if dtype is DType.BYTES:  # a string may have commas inside
+    if dtype is DType.BYTES and 0 not in shape:  # a string may have commas inside
+        _check_quotes(name, shape, text)
         return
-    commas = text.count(b",")
+    commas = _occurrences(text, b",")
     listed = commas + (1 if commas or text[1:-1].strip() else 0)
     if listed > extent or (listed < extent and 0 not in shape):
         raise WireError(f"input '{name}' has data of the wrong length", got=f"{listed} elements",
                         expected=f"{math.prod(shape)} for shape {_short(shape)}")  # fmt: skip
 
 
-@lru_cache(maxsize=len(DType) * RANK)
-def _decoder(dtype: DType, depth: int) -> msgspec.json.Decoder[Any]:
+def _occurrences(text: bytes, byte: bytes) -> int:
+    """As ``text.count(byte)``, which takes long where there are many."""
+    if len(text) < _LONG:
+        return text.count(byte)
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == byte[0]))
+
+
+def _check_quotes(name: str, shape: Shape, text: bytes) -> None:
+    """Each string has a quote before it and one behind it; those inside of it have a backslash before them."""
+    quotes = _occurrences(text, b'"') - text.count(b'\\"')
+    if quotes > 2 * math.prod(shape):
+        raise WireError(f"input '{name}' has data of the wrong length", got=f"at least {(quotes + 1) // 2} elements",
+                        expected=f"{math.prod(shape)} for shape {_short(shape)}")  # fmt: skip
+
+
+@lru_cache(maxsize=2 * len(DType) * RANK)
+def _decoder(dtype: DType, depth: int, filled: bool = False) -> msgspec.json.Decoder[Any]:
+    """For lists of that depth; ``filled`` refuses the first empty one, of which there could be any number."""
     kind: Any = _element(dtype)
     for _ in range(depth):
-        kind = list[kind]
+        kind = Annotated[list[kind], msgspec.Meta(min_length=1)] if filled else list[kind]
     return msgspec.json.Decoder(kind)
 
 
@@ -188,14 +218,14 @@ def _strings(name: str, count: int, blob: memoryview) -> Array:
         raise WireError(f"input '{name}' has binary data of the wrong size", got=f"{blob.nbytes} bytes",
                         expected=f"at least {4 * count} bytes for {count} BYTES elements")  # fmt: skip
     array = np.empty(count, dtype=object)
-    place = 0
+    data, size, place = bytes(blob), blob.nbytes, 0
     for index in range(count):
-        end = place + 4 + (_LENGTH.unpack_from(blob, place)[0] if place + 4 <= blob.nbytes else blob.nbytes)
-        if end > blob.nbytes:
+        end = place + 4 + (_LENGTH.unpack_from(data, place)[0] if place + 4 <= size else size)
+        if end > size:
             raise WireError(f"input '{name}' has a BYTES element that runs past its data", got=f"element {index}")
-        array[index] = bytes(blob[place + 4 : end])
+        array[index] = data[place + 4 : end]
         place = end
-    if place != blob.nbytes:
+    if place != size:
         raise WireError(f"input '{name}' has binary data of the wrong size", got=f"{blob.nbytes} bytes",
                         expected=f"{place} bytes for its {count} BYTES elements")  # fmt: skip
     return array

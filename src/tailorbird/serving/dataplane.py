@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
@@ -187,7 +186,7 @@ class DataPlane:
             ModelNotFound: the repository has no such model in service.
             NotReady: it did not load; why is for the log.
         """
-        await asyncio.to_thread(self._hub.changer.load, model)
+        await self._hub.changer.aside(self._hub.changer.load, model)
 
     async def repository_unload(self, model: str) -> None:
         """Put a model away; returns when it has answered what it accepted.
@@ -196,7 +195,7 @@ class DataPlane:
             UsageError: the server's model control mode does not allow it.
             ModelNotFound: there is no such model here.
         """
-        await asyncio.to_thread(self._hub.changer.unload, model)
+        await self._hub.changer.aside(self._hub.changer.unload, model)
 
     async def awake(self, model: str, version: int | None = None) -> None:
         """Load a model that sleeps; does nothing for any other, whether it is there or not."""
@@ -335,7 +334,7 @@ def ticket_of(parameters: Mapping[str, Parameter], arrived: float) -> Ticket | N
         arrived: by the monotonic clock.
 
     Raises:
-        InputError: one of the two is not a whole number, or is negative.
+        InputError: one of the two is not a whole number, is negative, or has more than 63 bits.
     """
     timeout, priority = (_whole(name, parameters.get(name, 0)) for name in ("timeout", "priority"))
     if not timeout and not priority:
@@ -362,6 +361,8 @@ def _response(
 def _whole(name: str, value: Parameter) -> int:
     if type(value) is not int or value < 0:  # True is an int to Python, not to a client
         raise InputError(f"the parameter '{name}' is wrong", got=repr(value)[:40], expected="a whole number, 0 or more")
+    if value >= 1 << 63:  # gRPC has no larger ones, and a float cannot hold every one
+        raise InputError(f"the parameter '{name}' is too large", got=repr(value)[:40], expected="less than 2^63")
     return value
 
 

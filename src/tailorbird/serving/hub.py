@@ -118,6 +118,9 @@ class Changer(Protocol):
     def unload(self, name: str, /) -> None:
         """Put a model away; blocks until it has answered what it accepted."""
 
+    async def aside(self, action: Callable[[str], None], name: str, /) -> None:
+        """Let :meth:`load` or :meth:`unload` block in a thread that no request needs."""
+
     async def awaken(self, name: str, deadline: float | None = None, /) -> None:
         """Wait, until a moment by the monotonic clock, for a model that sleeps to be loaded."""
 
@@ -136,6 +139,9 @@ class _Nobody:
 
     def unload(self, _: str, /) -> None:
         raise UsageError("this server does not unload models on request")
+
+    async def aside(self, action: Callable[[str], None], name: str, /) -> None:
+        action(name)
 
     async def awaken(self, name: str, _: float | None = None, /) -> None:
         raise NotReady(f"model '{name}' is not loaded")
@@ -328,9 +334,9 @@ class Hub:
             self._absent = _without(self._absent, (name, version))
 
     def all_vital(self) -> None:
-        """The server is ready only while each of the models that are known now is."""
+        """The server is ready only while each of the models is that are in service now, or that failed."""
         with self._lock:
-            self._vital = frozenset(self.models)
+            self._vital = frozenset({*self._loaded, *(one.name for one in self.failed)})
 
     def release(self, name: str) -> None:
         """The server may be ready without a model: somebody took it out on purpose."""

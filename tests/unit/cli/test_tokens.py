@@ -69,6 +69,13 @@ def test_what_is_no_time(said, file, text):
     assert not file.exists()
 
 
+def test_an_end_that_no_calendar_has(said, file):
+    code, out, err = said("token", "create", "ci", "--expires", "999999w")
+    assert (code, out) == (2, "")
+    assert err == "error: --expires is too long: got '999999w', expected an end before the year 10000\n"
+    assert not file.exists()
+
+
 def test_scopes(said, file):
     assert said("token", "create", "ops", "--scope", "read", "--scope", "admin")[0] == 0
     (record,) = tokenfile.read(file).tokens

@@ -12,13 +12,17 @@ import httpx
 import pytest
 
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import TailorbirdError, UsageError
+from tailorbird.domain.errors import NotReady, TailorbirdError, UsageError
 from tailorbird.service import app
 from tailorbird.service.options import ServerOptions
 from tailorbird.service.web.listener import base_url, bind
 from tailorbird.serving.hub import FailedModel, Hub
+from tailorbird.serving.rollout.control import ControlOptions, Mode
+from tailorbird.serving.rollout.controller import Controller
+from tests.processes import eventually
 from tests.project import tree
 from tests.protocol.engines import echo_model, session_of
+from tests.unit.serving.rollout.places import Held, ScriptedPlace
 
 ECHO = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [7]}]}
 
@@ -90,6 +94,35 @@ def test_a_server_in_a_thread_closes_what_it_was_given():
     assert session_of(hub.get("echo")).closed
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/v2")
+
+
+def test_a_load_does_not_hold_up_the_drain(monkeypatch):
+    """What it began it refuses as soon as it drains; what it accepted it answers."""
+    place, held, ends = ScriptedPlace(b=1), Held(), []
+    place.scripts["b", 1] = held
+    slow = echo_model("slow", DType.FP32, delay=1.5)
+    controller = Controller(Hub([slow]), place, ControlOptions(mode=Mode.EXPLICIT))
+    monkeypatch.setattr(app, "load", lambda *_, **__: controller)
+
+    def load():
+        with pytest.raises(NotReady, match=r"^the server is being put away$"):
+            controller.load("b")
+        ends.append("refused")
+
+    def infer(url):
+        assert httpx.post(f"{url}/v2/models/slow/infer", json=ECHO, timeout=20).status_code == 200
+        ends.append("answered")
+
+    with app.running_server("anywhere") as url:
+        threads = [threading.Thread(target=load), threading.Thread(target=infer, args=[url])]
+        threads[0].start()
+        assert held.entered.wait(20)
+        threads[1].start()
+        eventually(lambda: slow.instance.outstanding)
+    for thread in threads:
+        thread.join(20)
+    assert (ends, held.over.is_set()) == (["refused", "answered"], False)
+    held.let_go.set()
 
 
 def test_the_server_ends_when_the_body_of_with_fails():

@@ -51,8 +51,8 @@ def test_milliseconds_become_seconds():
             "--repository-poll-secs is wrong: got 0.0, expected 0.05 to 86400 seconds",
         ),
         ({"keep_previous_secs": -1.0}, "--keep-previous-secs is wrong: got -1.0, expected 0 to 86400 seconds"),
-        ({"canary_weight": 1.5}, "--canary-weight is wrong: got 1.5, expected 0 to 1"),
-        ({"canary_weight": float("nan")}, "--canary-weight is wrong: got nan, expected 0 to 1"),
+        ({"canary_weight": 1.5}, "--canary-weight is wrong: got 1.5, expected 0, or 0.001 to 0.999"),
+        ({"canary_weight": float("nan")}, "--canary-weight is wrong: got nan, expected 0, or 0.001 to 0.999"),
         ({"memory_budget": "0"}, "--memory-budget is wrong: got 0, expected 1 byte or more"),
         ({"memory_budget": "4 apples"}, "that is no size: got '4 apples', expected a number and a unit, "
          "as 256MiB or 4GiB"),

@@ -10,6 +10,7 @@ from tailorbird.service.tensor_parameters import classes_of, slice_of
 from tailorbird.serving.shared_memory import Regions
 from tailorbird.serving.slices import Slice
 
+REGIONS = Regions(request_bytes=1 << 20, held_bytes=1 << 20)  # of which there is none
 REGION, OFFSET, SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
 
 
@@ -20,10 +21,10 @@ def refused(call, *arguments, **options):
 
 
 def test_a_slice():
-    assert slice_of("input 'x'", {}, offered=True) is None
-    assert slice_of("input 'x'", {"binary_data_size": 3}, offered=False) is None
-    assert slice_of("input 'x'", {REGION: "r", SIZE: 8}, offered=True) == Slice("r", 0, 8)
-    assert slice_of("input 'x'", {REGION: "r", SIZE: 0, OFFSET: 4}, offered=True) == Slice("r", 4, 0)
+    assert slice_of("input 'x'", {}, REGIONS) is None
+    assert slice_of("input 'x'", {"binary_data_size": 3}, None) is None
+    assert slice_of("input 'x'", {REGION: "r", SIZE: 8}, REGIONS) == Slice("r", 0, 8)
+    assert slice_of("input 'x'", {REGION: "r", SIZE: 0, OFFSET: 4}, REGIONS) == Slice("r", 4, 0)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +40,11 @@ def test_a_slice():
     ],
 )  # fmt: skip
 def test_slices_that_are_none(parameters, words):
-    assert refused(slice_of, "x", parameters, offered=True) == words
+    assert refused(slice_of, "x", parameters, REGIONS) == words
 
 
 def test_a_server_without_shared_memory_says_so():
-    assert refused(slice_of, "x", {REGION: "r", SIZE: 8}, offered=False) == (
+    assert refused(slice_of, "x", {REGION: "r", SIZE: 8}, None) == (
         "x has the parameter shared_memory_region: got shared memory is off on this server"
     )
 
@@ -66,12 +67,11 @@ VALUES = st.one_of(st.text(max_size=8), st.integers(-(2**64), 2**64), st.floats(
 
 @given(st.dictionaries(st.sampled_from([REGION, OFFSET, SIZE, "classification"]), VALUES))
 def test_whatever_is_said_there_is_an_answer_or_a_refusal_that_is_the_clients(parameters):
-    """All the way to the region; of which there is none."""
-    regions = Regions(request_bytes=1 << 20, held_bytes=1 << 20)
+    """All the way to the region."""
     with suppress(UsageError):
         classes_of("y", parameters)
     with suppress(UsageError):
-        where = slice_of("x", parameters, offered=True)
+        where = slice_of("x", parameters, REGIONS)
         if where is not None:
             with pytest.raises(UsageError):
-                regions.reader().read(where)
+                REGIONS.reader().read(where)

@@ -104,6 +104,17 @@ def test_shapes_outside_the_profile_are_refused(plane):
         infer(plane, inputs=wide)
 
 
+@pytest.mark.parametrize("name", ["timeout", "priority"])
+def test_whole_numbers_have_an_end(plane, name):
+    for number in (1 << 63, 10**400):
+        with pytest.raises(InputError) as caught:
+            infer(plane, parameters={name: number})
+        assert caught.value.message == (
+            f"the parameter '{name}' is too large: got {str(number)[:40]}, expected less than 2^63"
+        )
+    assert infer(plane, parameters={name: (1 << 63) - 1}).version == 2
+
+
 def test_uint16_is_not_taken_for_bf16(plane):
     bits = {"x": np.zeros(2, np.uint16)}
     with pytest.raises(InputError, match=r"^input 'x' has the wrong datatype: got UINT16, expected BF16$"):

@@ -142,6 +142,14 @@ class TestChanges:
         model.close()
         assert not hub.ready
 
+    def test_what_nobody_asked_for_yet_is_not_vital(self, hub):
+        hub.wait(IdleModel("idle", 1, State.UNAVAILABLE, "not loaded"))
+        hub.all_vital()
+        hub.fail("idle", 1, "altered")
+        assert hub.ready
+        hub.all_vital()  # it is one of those that failed at the start
+        assert not hub.ready
+
     def test_after_the_end_nothing_comes_in(self, hub):
         hub.close()
         late = fake_model("a", 2)

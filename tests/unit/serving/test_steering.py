@@ -11,7 +11,9 @@ import pytest
 from tailorbird.domain.errors import BackendError, InputError, NotReady, Overloaded
 from tailorbird.serving.dataplane import DataPlane, InferRequest
 from tailorbird.serving.hub import Direction, Hub
+from tailorbird.serving.rollout import shadow as shadows
 from tailorbird.serving.rollout.options import RolloutOptions
+from tailorbird.serving.rollout.split import Split
 from tailorbird.serving.rollout.status import RolloutStatus
 from tailorbird.serving.rollout.traffic import Traffic
 from tests.protocol.engines import fake_model, tiny_function
@@ -39,6 +41,11 @@ def served(live=tiny_function, canary=None, shadow=None, weight=0.5):
         yield DataPlane(hub), traffic
     finally:
         hub.close()
+
+
+def always_canary(traffic):
+    """What no setting allows: for tests of its requests alone."""
+    traffic._canary._split = Split(1.0)
 
 
 async def ask(plane, times=1, **fields):
@@ -116,7 +123,8 @@ def test_the_deadline_is_the_requests_not_the_attempts():
         threading.Event().wait(0.05)
         return burn(inputs)
 
-    with served(canary=slow, weight=1.0) as (plane, _):
+    with served(canary=slow) as (plane, traffic):
+        always_canary(traffic)
         with pytest.raises(Overloaded, match="deadline"):
             asked(plane, parameters={"timeout": 20_000})
         assert asked(plane, parameters={"timeout": 10_000_000})[0].version == 1
@@ -124,7 +132,8 @@ def test_the_deadline_is_the_requests_not_the_attempts():
 
 def test_a_client_that_leaves_the_canary_is_not_answered_by_anybody():
     hangs = threading.Event()
-    with served(canary=lambda inputs: (hangs.wait(30), tiny_function(inputs))[1], weight=1.0) as (plane, traffic):
+    with served(canary=lambda inputs: (hangs.wait(30), tiny_function(inputs))[1]) as (plane, traffic):
+        always_canary(traffic)
 
         async def leave():
             task = asyncio.create_task(plane.infer(InferRequest(model="tiny", inputs=ROWS)))
@@ -162,6 +171,27 @@ def test_the_shadow_gets_nothing_that_the_canary_answered():
 
         asyncio.run(go())
         assert traffic.status().shadow.compared == 10
+
+
+def test_what_cannot_be_copied_to_the_shadow_is_answered(monkeypatch):
+    def full(_):
+        raise MemoryError
+
+    monkeypatch.setattr(shadows, "lasting", full)
+    with served(shadow=other) as (plane, traffic):
+        assert [one.version for one in asked(plane, 2)] == [1, 1]
+        found = traffic.status().shadow
+        assert (found.dropped, found.last_error) == (2, "MemoryError")
+
+
+def test_what_cannot_be_weighed_is_answered():
+    def broken(_):
+        raise ZeroDivisionError
+
+    with served(canary=other) as (plane, traffic):
+        traffic._canary._judge.weigh = broken
+        assert sorted(one.version for one in asked(plane, 4)) == [1, 1, 2, 2]
+        assert traffic.status().canary.verdict == "2 outcomes could not be weighed"
 
 
 def test_a_live_version_that_waits_for_nothing():

@@ -91,20 +91,36 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe has no other end to wait for
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a private key whole or not at all, never for a moment readable by others; raises :class:`OSError`."""
+def write_private(path: Path, content: bytes, like: os.stat_result | None = None) -> None:
+    """Write a private key whole or not at all, never for a moment readable by others; raises :class:`OSError`.
+
+    Args:
+        path: the file; one that is there is replaced.
+        content: all of it.
+        like: whose owner, group and mode the file gets; without it it is this user's alone.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if like is not None:
+                _make_alike(handle, like)
+            os.fsync(handle)
         aside.rename(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _make_alike(handle: int, like: os.stat_result) -> None:
+    """The owner first: the mode must not hold for a moment for somebody else."""
+    now = os.fstat(handle)
+    if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
+        os.fchown(handle, like.st_uid, like.st_gid)
+    os.fchmod(handle, stat.S_IMODE(like.st_mode))
 
 
 def write_public(path: Path, content: str) -> None:

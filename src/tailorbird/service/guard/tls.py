@@ -6,6 +6,7 @@ import os
 import ssl
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -108,9 +109,14 @@ class Tls:
             self._look()
         return self._material
 
-    def context(self) -> ssl.SSLContext:
-        """A context for a listener, each of whose handshakes uses :meth:`material`."""
-        return _Following(self)
+    def context(self, has_room: Callable[[int], bool] = lambda _: True) -> Following:
+        """A context for a listener, each of whose handshakes uses :meth:`material`.
+
+        Args:
+            has_room: told how many handshakes are under way, whether one more may begin. A connection that may not
+                is closed without a word, as none can be said before the handshake.
+        """
+        return Following(self, has_room)
 
     def _look(self) -> None:
         state = self._states()
@@ -129,20 +135,36 @@ class Tls:
         return tuple(map(_state, filter(None, (files.certificate, files.key, files.client_authorities))))
 
 
-class _Following(ssl.SSLContext):
-    """A context whose every connection is made by the present one: so authorities that were removed are gone, too."""
+class Following(ssl.SSLContext):
+    """A context whose every connection is made by the present one: so authorities that were removed are gone, too.
+
+    It counts the handshakes under way: of one that fails the protocol behind it never hears.
+    """
 
     _tls: Tls
+    _has_room: Callable[[int], bool]
+    _shaking: weakref.WeakSet[ssl.SSLObject]
 
-    def __new__(cls, _: Tls) -> _Following:
+    def __new__(cls, *_: Any) -> Following:  # noqa: D102 # as of any context
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
 
-    def __init__(self, tls: Tls) -> None:
+    def __init__(self, tls: Tls, has_room: Callable[[int], bool]) -> None:
         super().__init__()
         self._tls = tls
+        self._has_room = has_room
+        self._shaking = weakref.WeakSet()
 
     def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
-        return self._tls.material().context.wrap_bio(*args, **named)
+        """A handshake begins; raises :class:`ssl.SSLError`, which the event loop takes in silence, for want of room."""
+        if not self._has_room(len(self._shaking)):
+            raise ssl.SSLError("too many connections")
+        made = self._tls.material().context.wrap_bio(*args, **named)
+        self._shaking.add(made)
+        return made
+
+    def shaken(self, made: ssl.SSLObject) -> None:
+        """A handshake is over: from now on its connection is counted."""
+        self._shaking.discard(made)
 
 
 def names_of(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -50,17 +50,24 @@ def read(path: Path) -> TokenSet:
 def changing(path: Path) -> Iterator[dict[str, TokenRecord]]:
     """The tokens of a file by id, to be changed by one process at a time; written when the block ends well.
 
+    What is written is the file that a link leads to, since that is what a server may follow; and a file that is there
+    keeps its owner, group and mode, or else stays as it is: the server's user must be able to read it afterwards.
+
     Raises:
         UsageError: there is a file, and it is none of tokens.
-        TailorbirdError: it cannot be read or written.
+        TailorbirdError: it cannot be read, or not be written with the owner that it has.
     """
+    path = Path(os.path.realpath(path))
     try:
+        if path.is_symlink():
+            raise UsageError(f"the link {path} leads to itself")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locked(path.with_name(f".{path.name}.lock")):
-            known = {one.id: one for one in read(path).tokens} if path.exists() else {}
+            like = path.stat() if path.exists() else None
+            known = _by_id(read(path)) if like else {}
             yield known
             found = TokenSet(SCHEMA, tuple(known.values()))
-            write_private(path, msgspec.json.format(msgspec.json.encode(found, order="deterministic")) + b"\n")
+            write_private(path, msgspec.json.format(msgspec.json.encode(found, order="deterministic")) + b"\n", like)
     except OSError as error:
         raise TailorbirdError(f"cannot write the tokens in {path}", got=reason(error)) from None
 

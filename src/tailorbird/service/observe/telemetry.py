@@ -26,6 +26,13 @@ CLOSE_SECONDS = 3.0
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_SENDING = (
+    "opentelemetry.exporter",
+    "opentelemetry.sdk.trace.export",
+    "opentelemetry.sdk._shared_internal",  # its queue
+    "opentelemetry.sdk.trace.sampling",  # of settings alone
+)
+"""Loggers that never see a request."""
 _HEADERS = ("traceparent", "tracestate")
 
 
@@ -33,19 +40,28 @@ def telemetry_of(*, asked: bool) -> Telemetry | None:
     """Telemetry where it is wanted: asked for, or an endpoint is named in the environment.
 
     Raises:
-        UsageError: it is asked for, and the extra is not installed.
+        UsageError: it is asked for, and the extra is not installed; or a variable of OpenTelemetry's is wrong.
     """
     if not asked and not any(os.environ.get(name) for name in _ENDPOINTS):
         return None
     if _is_off():
         return None
     if all(map(_installed, _NEEDED)):
-        return Telemetry()
+        return _made()
     if asked:
         raise UsageError("OpenTelemetry is not installed here", got="--otel", hint="pip install 'tailorbird[otel]'")
     journal.record("traces are off", level="warning", reason="an endpoint is named, OpenTelemetry is not installed",
                    hint="pip install 'tailorbird[otel]'")  # fmt: skip
     return None
+
+
+def _made() -> Telemetry:
+    try:
+        return Telemetry()
+    except (ValueError, OSError) as error:  # which the SDK raises at the first variable that it cannot take
+        named = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        raise UsageError("OpenTelemetry does not start with the environment's settings", got=error,
+                         hint=f"one of {named} is wrong") from None  # fmt: skip
 
 
 class Telemetry:
@@ -135,7 +151,11 @@ class _Journal(logging.Handler):
 
 
 def _say_troubles_once() -> None:
-    logger = logging.getLogger("opentelemetry")
-    if not any(isinstance(one, _Journal) for one in logger.handlers):
-        logger.addHandler(_Journal())
-        logger.propagate = False
+    """Only of sending: other parts repeat what a client wrote, a broken ``tracestate`` for one."""
+    whole = logging.getLogger("opentelemetry")
+    if whole.propagate:
+        whole.addHandler(logging.NullHandler())
+        whole.propagate = False
+        told = _Journal()
+        for name in _SENDING:
+            logging.getLogger(name).addHandler(told)

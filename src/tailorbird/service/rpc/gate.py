@@ -124,7 +124,7 @@ def model_allowed(guard: Guard, operation: Operation, model: str) -> None:
 
 
 def _looking_first(let_in: Callable[[tuple[str, ...]], None], guard: Guard, handler: _Handler) -> _Handler:
-    """A handler that looks at the client's certificate before it reads a message and calls the real one."""
+    """A handler that looks at the client's certificate before the real one reads a message."""
 
     async def look(messages: Any, context: Any) -> Any:
         try:
@@ -133,14 +133,11 @@ def _looking_first(let_in: Callable[[tuple[str, ...]], None], guard: Guard, hand
             await _refuse(guard, error, messages, context)
         if handler is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        if handler.request_streaming:
+        if handler.response_streaming:
             return await handler.stream_stream(messages, context)
-        message = await context.read()
-        if message is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
-        return await handler.unary_unary(message, context)
+        return await handler.stream_unary(messages, context)
 
-    if handler is None or handler.request_streaming:
+    if handler is None or handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(look)
     return grpc.stream_unary_rpc_method_handler(look)
 

@@ -10,9 +10,11 @@ from tailorbird.domain.errors import TailorbirdError, UsageError
 from tailorbird.service.limits import Limits
 from tailorbird.service.observe.witness import Witnesses
 from tailorbird.service.rpc.gate import Gate
+from tailorbird.service.rpc.pace import in_time
 from tailorbird.service.rpc.servicer import Servicer
 from tailorbird.service.rpc.tls import credentials
 from tailorbird.service.web.admin import Entrance
+from tailorbird.service.web.listener import HANDSHAKE_SECONDS
 from tailorbird.serving.dataplane import DataPlane
 
 FRAMING_BYTES = 1 << 20
@@ -77,7 +79,8 @@ class GrpcListener:
             maximum_concurrent_rpcs=self._limits.grpc_calls,
         )
         for service, handlers in self._servicer.handlers().items():
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            paced = in_time(handlers, self._limits.read_seconds)
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, paced),))
         self.port = self._bind()
         await self._server.start()
 
@@ -112,5 +115,6 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # two servers on one port would each get some of the calls
         ("grpc.keepalive_time_ms", _KEEP_ALIVE_MS),  # a peer that is gone without a word is noticed
         ("grpc.keepalive_timeout_ms", _KEEP_ALIVE_TIMEOUT_MS),
+        ("grpc.server_handshake_timeout_ms", round(1000 * min(HANDSHAKE_SECONDS, limits.read_seconds))),
         ("grpc.max_allowed_incoming_connections", limits.grpc_connections),
     ]

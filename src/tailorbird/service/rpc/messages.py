@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.service import tensors
-from tailorbird.service.faults import WireError
+from tailorbird.service.faults import Refused, WireError
 from tailorbird.service.limits import NAME_LENGTH, Limits
 from tailorbird.service.rpc import schema
 from tailorbird.service.rpc.contents import from_contents
@@ -17,7 +18,7 @@ from tailorbird.service.rpc.scan import split, varint
 from tailorbird.service.tensor_parameters import classes_of, slice_of
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
 from tailorbird.serving.descriptions import ModelMetadata, TensorMetadata
-from tailorbird.serving.shared_memory import Reader, Regions
+from tailorbird.serving.shared_memory import Regions
 from tailorbird.serving.slices import Slice
 
 SMALL_MESSAGE = 64 << 10
@@ -59,24 +60,39 @@ def model_and_version(name: str, version: str) -> tuple[str, int | None]:
     return name, int(version) if version else None
 
 
-def decode_infer(message: bytes, limits: Limits, regions: Regions | None = None) -> InferRequest:
-    """Read a ``ModelInferRequest``.
+def decode_infer(message: bytes, limits: Limits, regions: Regions | Refused | None = None) -> InferRequest:
+    """Read a ``ModelInferRequest``; as :func:`split` and :func:`decode_parts` do, one after the other."""
+    return decode_parts(*split(message, limits), limits, regions)
+
+
+def decode_parts(
+    header: bytes,
+    blobs: list[memoryview],
+    limits: Limits,
+    regions: Regions | Refused | None = None,
+    admit: Callable[[str], None] | None = None,
+) -> InferRequest:
+    """Read a ``ModelInferRequest`` whose raw tensors are set apart.
 
     Args:
-        message: as received; raw tensors become views of it where their alignment allows.
+        header: the message without them.
+        blobs: they, which become arrays where their alignment allows.
         limits: what the request may be.
-        regions: clients' shared memory; without it requests that name some are refused.
+        regions: clients' shared memory; without it requests that name some are refused, with that error if it is one.
+        admit: is told the model's name before a tensor is read, and raises if the request ends there.
 
     Raises:
         WireError: the message is no request, contradicts itself, or is over a limit.
         Overloaded: too much is copied out of shared memory already.
+        Refused: it names shared memory, which its caller may not use.
     """
-    header, blobs = split(message, limits)
     request = _parse(schema.ModelInferRequest, header)
     _check_length("the request's id", request.id)
     model, version = model_and_version(request.model_name, request.model_version)
-    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, None if regions is None else regions.reader())
-    asked = _Asked(limits, offered=regions is not None)
+    if admit is not None:
+        admit(model)
+    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, regions)
+    asked = _Asked(limits, regions)
     return InferRequest(
         model=model,
         version=version,
@@ -139,20 +155,25 @@ def _parse(kind: Any, message: bytes) -> Any:
 
 
 def _read_inputs(
-    inputs: Any, blobs: list[memoryview], limits: Limits, reader: Reader | None
+    inputs: Any, blobs: list[memoryview], limits: Limits, regions: Regions | Refused | None
 ) -> tuple[dict[str, Array], dict[str, DType]]:
-    slices = [_slice(tensor, limits, reader) for tensor in inputs]
+    reader = regions.reader() if isinstance(regions, Regions) else None
+    slices = [_slice(tensor, limits, regions) for tensor in inputs]
     if blobs and len(blobs) != slices.count(None):
         raise WireError("the request's raw_input_contents do not match its inputs", got=len(blobs),
                         expected=f"{slices.count(None)}, one for each input in order")  # fmt: skip
     raw = iter(blobs)
+    left = limits.bytes_elements
     arrays: dict[str, Array] = {}
     dtypes: dict[str, DType] = {}
     for tensor, where in zip(inputs, slices, strict=True):
         name = tensor.name
         _check_input(tensor, arrays)
         dtype = dtypes[name] = _dtype(tensor)
-        shape = _shape(name, tensor.shape, limits)
+        shape, count = _shape(name, tensor.shape, limits)
+        if dtype is DType.BYTES:
+            tensors.check_bytes(name, count, left, limits)
+            left -= count
         if where is None and not blobs:
             arrays[name] = from_contents(name, dtype, shape, tensor.contents)
             continue
@@ -171,12 +192,12 @@ def _check_without_contents(tensor: Any, *, shared: bool) -> None:
                     hint="send all inputs the one way or all the other")  # fmt: skip
 
 
-def _slice(tensor: Any, limits: Limits, reader: Reader | None) -> Slice | None:
+def _slice(tensor: Any, limits: Limits, regions: Regions | Refused | None) -> Slice | None:
     """Where in shared memory the input's data is."""
     if not tensor.parameters:
         return None
     whose = f"input '{tensor.name[:NAME_LENGTH]}'"
-    return slice_of(whose, _parameters(whose, tensor.parameters, limits), offered=reader is not None)
+    return slice_of(whose, _parameters(whose, tensor.parameters, limits), regions)
 
 
 def _check_input(tensor: Any, known: dict[str, Array]) -> None:
@@ -195,20 +216,20 @@ def _dtype(tensor: Any) -> DType:
     return dtype
 
 
-def _shape(name: str, dims: Any, limits: Limits) -> tuple[int, ...]:
+def _shape(name: str, dims: Any, limits: Limits) -> tuple[tuple[int, ...], int]:
+    """A shape and its elements."""
     shape = tuple(dims)
     if shape and min(shape) < 0:
         raise WireError(f"input '{name}' has a negative dim", got=min(shape))
-    tensors.element_count(name, shape, limits)
-    return shape
+    return shape, tensors.element_count(name, shape, limits)
 
 
 class _Asked:
     """What the parameters of the outputs ask for, by the outputs' names."""
 
-    def __init__(self, limits: Limits, *, offered: bool) -> None:
+    def __init__(self, limits: Limits, regions: Regions | Refused | None) -> None:
         self._limits = limits
-        self._offered = offered
+        self._regions = regions
         self.classes: dict[str, int] | None = None
         self.shared: dict[str, Slice] | None = None
 
@@ -220,7 +241,7 @@ class _Asked:
             return name
         whose = f"output '{name}'"
         parameters = _parameters(whose, output.parameters, self._limits)
-        if where := slice_of(whose, parameters, offered=self._offered):
+        if where := slice_of(whose, parameters, self._regions):
             self.shared = {**(self.shared or {}), name: where}
         if classes := classes_of(whose, parameters):
             self.classes = {**(self.classes or {}), name: classes}

@@ -15,6 +15,7 @@ from tailorbird.service.observe import journal
 from tailorbird.service.routes import Operation, Route
 from tailorbird.service.web import wire
 from tailorbird.service.web.replies import Reply, json_reply
+from tailorbird.service.web.requests import decoded
 from tailorbird.service.web.shared_memory import ANSWERS, answer_region
 from tailorbird.serving.dataplane import DataPlane
 
@@ -105,7 +106,7 @@ class Entrance(msgspec.Struct, frozen=True):
 
 
 def _parameters(body: bytes) -> dict[str, Any]:
-    return wire.decoded(_changing, body or b"{}").parameters
+    return decoded(_changing, body or b"{}").parameters
 
 
 def _check(parameters: dict[str, Any]) -> None:

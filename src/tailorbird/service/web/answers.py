@@ -11,6 +11,7 @@ from tailorbird.service.routes import Operation, Route
 from tailorbird.service.statuspage.page import status_page
 from tailorbird.service.web import wire
 from tailorbird.service.web.replies import Reply, html_reply, json_reply
+from tailorbird.service.web.requests import decoded
 from tailorbird.serving.dataplane import DataPlane
 
 
@@ -42,7 +43,7 @@ def describe(plane: DataPlane, found: Route, body: bytes = b"", caller: Caller =
 
 
 def _index(plane: DataPlane, body: bytes, caller: Caller) -> Reply:
-    asked = wire.decoded(_index_request, body or b"{}")
+    asked = decoded(_index_request, body or b"{}")
     return json_reply(wire.encode([one for one in plane.repository_index(ready=asked.ready) if caller.sees(one.name)]))
 
 

@@ -32,7 +32,7 @@ class Bodies:
         """Bytes of all."""
 
     async def read(self, headers: dict[bytes, bytes], receive: Receive, parts: list[bytes]) -> bytes:
-        """A body, counted as it arrives and decompressed; what is taken is noted in ``parts``, whatever happens.
+        """A body, counted as it arrives and as it is decompressed; what is held is in ``parts``, whatever happens.
 
         Raises:
             BodyTooLarge: it is announced to be, or is, over the limit.
@@ -55,9 +55,9 @@ class Bodies:
             if total > limit:
                 raise BodyTooLarge(limit)
             self._take(part, parts)
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        encoding = headers.get(b"content-encoding")
-        return body if encoding is None else await self._decompress(encoding, body)
+        body = self._join(parts, 0)
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        return await self._decompressed(encoding, body, parts) if compression.is_compressed(encoding) else body
 
     def whole(self, body: bytes, parts: list[bytes]) -> bytes:
         """A body that has arrived, and is not encoded; noted in ``parts``, and raises, as :meth:`read`."""
@@ -78,6 +78,17 @@ class Bodies:
         self.held += len(part)
         parts.append(part)
 
-    async def _decompress(self, encoding: bytes, body: bytes) -> bytes:
-        text = encoding.decode("latin-1")
-        return await asyncio.to_thread(compression.decompress, text, body, self._limits.body_bytes)
+    async def _decompressed(self, encoding: str, body: bytes, parts: list[bytes]) -> bytes:
+        """A compressed body is held besides what has come out of it, until all has."""
+        sent = len(parts)
+        pieces = compression.pieces(encoding, body, self._limits.body_bytes)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            self._take(piece, parts)
+        return self._join(parts, sent)
+
+    def _join(self, parts: list[bytes], start: int) -> bytes:
+        """Hold the parts from there on as one body, and nothing besides."""
+        body = parts[start] if len(parts) == start + 1 else b"".join(parts[start:])
+        self.held += len(body) - sum(map(len, parts))
+        parts[:] = [body]
+        return body

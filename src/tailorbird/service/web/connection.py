@@ -10,7 +10,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from tailorbird.service.guard.front import NAMES
-from tailorbird.service.guard.tls import names_of
+from tailorbird.service.guard.tls import Following, names_of
 from tailorbird.service.limits import Limits
 from tailorbird.service.web import wire
 from tailorbird.service.web.presence import KEY, Presence
@@ -61,6 +61,9 @@ class Connection(HttpToolsProtocol):
         """The client is there."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        context = transport.get_extra_info("sslcontext")
+        if isinstance(context, Following):
+            context.shaken(transport.get_extra_info("ssl_object"))
         if len(self.connections) > self._limits.connections:
             self._refuse(_CROWDED, f"the server has too many connections: expected at most {self._limits.connections}")
         self._names = names_of(transport.get_extra_info("peercert"))
@@ -107,6 +110,15 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         elif not self.transport.is_closing() and self._sends_too_slowly(now):
             self._refuse(_TIMEOUT, f"the request did not arrive within {self._limits.read_seconds:g} s")
+
+    def give_up(self) -> None:
+        """The server ends, and has waited long enough: for the rest of a request, or for a client's goodbye."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.transport.is_closing():
+            if not self.transport.get_write_buffer_size():  # under TLS a client that rests says none
+                self.transport.abort()
+        elif cycle is not None and cycle.more_body and not cycle.response_complete:
+            self._refuse(_CROWDED, "the server is shutting down")
 
     def send_400_response(self, msg: str) -> None:
         """The protocol's error body, then the end of the connection."""

@@ -57,11 +57,12 @@ class _Exchange:
         self.response_complete = True
 
     def begin(self, *, more_body: bool) -> None:
-        """A request has come, or its head has."""
+        """A request has come, or its head has; a shutdown between the two ends the connection behind the answer."""
         self.more_body = more_body
-        self.response_complete = False
-        self.keep_alive = True
-        self.disconnected = False
+        if self.response_complete:
+            self.response_complete = False
+            self.keep_alive = True
+            self.disconnected = False
 
 
 class DirectConnection(Connection):
@@ -84,7 +85,6 @@ class DirectConnection(Connection):
         self._scope_head: Head | None = None
         self._task: asyncio.Task[None] | None = None  # answers all direct requests of the connection, in turn
         self._next: asyncio.Future[Begun | None] = self.loop.create_future()  # while it has nothing to do
-        self._in_task = False
         self._answering = False
         self._later: list[bytes] = []
         self._between = True  # the parser has seen whole messages only
@@ -238,7 +238,7 @@ class DirectConnection(Connection):
             self._task = self.loop.create_task(self._answer_all())
         self.tasks.add(self._task)
         answering = self._respond(self._scope_of(head, body))
-        if at_once and not self._in_task:
+        if at_once and asyncio.current_task() is None:
             self._take_first_steps(answering, self._task)
         else:
             self._next.set_result(Begun(answering))
@@ -296,9 +296,7 @@ class DirectConnection(Connection):
                 if self._presence.gone:
                     return
                 self._next = self.loop.create_future()
-                self._in_task = True
                 self._answered()
-                self._in_task = False
                 if self._next.done():  # a pipeline does not keep the others waiting
                     await asyncio.sleep(0)
         except BaseException:  # the server is being ended

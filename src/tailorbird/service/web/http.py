@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
-from tailorbird.service.faults import NotAtThisDoor, UnknownPath, WireError
+from tailorbird.service.faults import NotAtThisDoor, Refused, UnknownPath, WireError
 from tailorbird.service.guard.front import enter, refuse_pages
 from tailorbird.service.guard.guard import hidden
 from tailorbird.service.guard.scopes import ADMINISTRATION
@@ -22,8 +23,10 @@ from tailorbird.service.web.bodies import Bodies, ClientGone, Message, Receive
 from tailorbird.service.web.heads import BODY, READ, READ_HEADERS
 from tailorbird.service.web.presence import Presence, presence_of
 from tailorbird.service.web.replies import Header, Reply, error_reply, infer_reply, text_reply
-from tailorbird.service.web.shared_memory import placed
+from tailorbird.service.web.shared_memory import placed, regions_for
 from tailorbird.serving.dataplane import DataPlane, InferRequest, InferResponse
+from tailorbird.serving.hub import Asleep
+from tailorbird.serving.shared_memory import Regions
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -82,7 +85,14 @@ class HttpService:
                 raise
             return None
         except Exception as error:
+            self._count(error, scope)
             return error_reply(hidden(error, _caller(scope)))
+
+    def _count(self, error: Exception, scope: Scope) -> None:
+        """What is refused behind the guard is counted as what it refuses itself."""
+        if isinstance(error, Refused) and self._guard is not None and _CALLER in scope:
+            client = scope.get("client")
+            self._guard.count(error, "http", str(client[0]) if client else "")
 
     async def _answer(self, scope: Scope, receive: Receive, presence: Presence) -> Reply:
         if self._guard is None:
@@ -123,6 +133,7 @@ class HttpService:
             raise
         except Exception as error:
             fault = error
+            self._count(error, scope)
             reply = error_reply(hidden(error, _caller(scope)))
             status = reply.status
         finally:
@@ -136,7 +147,11 @@ class HttpService:
             body = scope.get(BODY)
             body = await self._bodies.read(headers, receive, parts) if body is None else self._bodies.whole(body, parts)
             json_bytes = _json_bytes(headers)
-            if json_bytes == 0 or len(body) > ASIDE_BYTES:
+            regions = self._plane.regions
+            if regions is not None:
+                use = regions_for(regions, _caller(scope))
+                request, form = await self._read(found, body, json_bytes, use)
+            elif json_bytes == 0 or len(body) > ASIDE_BYTES:
                 request, form = await self._read(found, body, json_bytes)
             else:
                 request, form = self._decode(found, body, json_bytes)
@@ -152,18 +167,29 @@ class HttpService:
         finally:
             self._bodies.let_go(parts)
 
-    async def _read(self, found: Route, body: bytes, json_bytes: int | None) -> tuple[InferRequest, wire.ReplyForm]:
+    async def _read(
+        self, found: Route, body: bytes, json_bytes: int | None, regions: Regions | Refused | None = None
+    ) -> tuple[InferRequest, wire.ReplyForm]:
+        size = len(body) if json_bytes is None else json_bytes
+        aside = size > ASIDE_BYTES
+        if not aside and (len(body) > ASIDE_BYTES or regions is not None):
+            aside = _may_hold_strings(body[:size])
         if json_bytes == 0:  # whose shape the model's signature says
             await self._plane.awake(found.model, found.version)
-        if (len(body) if json_bytes is None else json_bytes) > ASIDE_BYTES:
-            return await asyncio.to_thread(self._decode, found, body, json_bytes)
-        return self._decode(found, body, json_bytes)
+        elif len(body) > ASIDE_BYTES:
+            with suppress(Asleep):  # nothing is read for a model that is not there
+                self._plane.signature(found.model, found.version)
+        if aside:
+            return await asyncio.to_thread(self._decode, found, body, json_bytes, regions)
+        return self._decode(found, body, json_bytes, regions)
 
-    def _decode(self, found: Route, body: bytes, json_bytes: int | None) -> tuple[InferRequest, wire.ReplyForm]:
+    def _decode(
+        self, found: Route, body: bytes, json_bytes: int | None, regions: Regions | Refused | None = None
+    ) -> tuple[InferRequest, wire.ReplyForm]:
         if json_bytes == 0:
             signature = self._plane.signature(found.model, found.version)
             return wire.decode_raw(body, signature, found.model, found.version, self._limits)
-        return wire.decode_infer(body, json_bytes, found.model, found.version, self._limits, self._plane.regions)
+        return wire.decode_infer(body, json_bytes, found.model, found.version, self._limits, regions)
 
     def _measured(self, scope: Scope) -> Reply:
         if self._metrics is None:
@@ -194,6 +220,11 @@ def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
     if not text.isdigit() or len(text) > 18:
         raise WireError("Inference-Header-Content-Length is no length", got=repr(text.decode("latin-1")[:40]))
     return int(text)
+
+
+def _may_hold_strings(text: bytes) -> bool:
+    """Whether some tensor may be BYTES, which are taken apart one by one; JSON may spell the word with escapes."""
+    return b"BYTES" in text or b"\\" in text
 
 
 def _json_size(response: InferResponse, form: wire.ReplyForm) -> int:

@@ -21,6 +21,10 @@ from tailorbird.service.web.heads import Heads
 
 DRAIN_SECONDS = 30
 """How long accepted requests may take after the server was told to stop; Triton's exit time-out."""
+HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take; fewer where the bytes of a head have less time than that."""
+ARRIVAL_SECONDS = 2.0
+"""How long after the server was told to stop a request may go on arriving; then the client may send it elsewhere."""
 _BACKLOG = 2048
 _TICKS_PER_SECOND = 10
 
@@ -57,7 +61,7 @@ class Listener(uvicorn.Server):
         limits: Limits | None = None,
         tls: Tls | None = None,
     ) -> None:
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
         super().__init__(_config(app, limits))
         self._bound = bound
         self._tls = tls
@@ -65,26 +69,60 @@ class Listener(uvicorn.Server):
         self._beside = beside
         self._look_every = max(1, round(_TICKS_PER_SECOND * min(2.0, limits.read_seconds / 5)))
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 # uvicorn's
         """Begin to take requests, and say so."""
         for one in self._beside:
             await one.start()
-        self.config.ssl = None if self._tls is None else self._tls.context()
-        await super().startup(sockets)
+        await self._listen()
         self._ready(base_url(self._bound, tls=self._tls is not None))
+
+    async def _listen(self) -> None:
+        """uvicorn's, but for handshakes: they may take as long as they like there, and are as many as come."""
+        protocol: Any = self.config.http_protocol_class
+        connection = partial(
+            protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            seconds = min(HANDSHAKE_SECONDS, self._limits.read_seconds)
+            tls = {"ssl": self._tls.context(self._has_room), "ssl_handshake_timeout": seconds}
+        loop = asyncio.get_running_loop()
+        self.servers = [await loop.create_server(connection, sock=self._bound, backlog=_BACKLOG, **tls)]
+        self.started = True
+
+    def _has_room(self, handshakes: int) -> bool:
+        return len(self.server_state.connections) + handshakes < self._limits.connections
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second; now and then clients that take too long are looked for."""
         if counter % self._look_every == 0:
             now = asyncio.get_running_loop().time()
-            for connection in tuple(self.server_state.connections):
-                if isinstance(connection, Connection):
-                    connection.check(now)
+            for connection in self._connections():
+                connection.check(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new, and return when what was accepted is answered."""
-        await asyncio.gather(super().shutdown(sockets), *(one.drain(DRAIN_SECONDS) for one in self._beside))
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            await asyncio.gather(super().shutdown(sockets), *(one.drain(DRAIN_SECONDS) for one in self._beside))
+        finally:
+            looking.cancel()
+
+    async def _keep_looking(self) -> None:
+        """Nothing ticks while uvicorn drains: it would wait to the end for what never comes."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + ARRIVAL_SECONDS
+        while True:
+            await asyncio.sleep(1 / _TICKS_PER_SECOND)
+            now = loop.time()
+            for connection in self._connections():
+                connection.check(now)
+                if now > late:
+                    connection.give_up()
+
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
 
     async def start(self) -> None:
         """Listen in the loop that runs, beside another listener."""

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from tailorbird.service import tensors
-from tailorbird.service.faults import NotOffered
+from tailorbird.service.faults import Forbidden, NotOffered, Refused
+from tailorbird.service.guard.scopes import Scope
+from tailorbird.service.guard.tokens import Caller
 from tailorbird.service.options import ServerOptions
 from tailorbird.service.routes import Operation, Route
 from tailorbird.service.web import wire
 from tailorbird.service.web.replies import Reply, json_reply
+from tailorbird.service.web.requests import decoded
 from tailorbird.serving.dataplane import InferResponse
 from tailorbird.serving.shared_memory import Regions
 from tailorbird.serving.slices import Slice
@@ -47,6 +50,16 @@ def regions_of(options: ServerOptions) -> Regions | None:
     return Regions(options.limits.body_bytes, options.limits.buffered_bytes, options.client_shm_users)
 
 
+def regions_for(regions: Regions | None, caller: Caller) -> Regions | Refused | None:
+    """The regions that a caller's requests may read and write: all or none, since no region has an owner.
+
+    Whoever may register regions may use them. Returns the error for others, to be raised if they name one.
+    """
+    if regions is None or (Scope.ADMIN in caller.scopes and caller.sees_all):
+        return regions
+    return Forbidden("shared memory is not allowed with this token", why="shared memory", scopes=(Scope.ADMIN,))
+
+
 def answer_region(regions: Regions | None, found: Route, body: bytes) -> Reply:
     """Answer one operation of the system shared memory extension.
 
@@ -75,7 +88,7 @@ def _status(regions: Regions, region: str, _: bytes) -> Reply:
 
 
 def _register(regions: Regions, region: str, body: bytes) -> Reply:
-    asked = wire.decoded(_register_request, body)
+    asked = decoded(_register_request, body)
     regions.register(region, asked.key, asked.offset, asked.byte_size)
     return json_reply(b"{}")
 

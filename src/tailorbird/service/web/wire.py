@@ -1,53 +1,29 @@
 """The protocol's bodies: bytes to :class:`InferRequest`, :class:`InferResponse` to bytes. Pure; no sockets.
 
 A body is JSON, followed by the blobs of the tensors sent as binary data, in the order the JSON names them.
-The JSON is decoded in one piece, one body at a time, and is bounded by the body's size; what it says of
-sizes is judged before arrays are made.
+The JSON is decoded in one piece (:mod:`tailorbird.service.web.requests`); what it says of sizes is judged before arrays
+are made.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from tailorbird.domain.dtype import Array, DType
-from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.domain.signature import Shape, Signature, TensorSpec
 from tailorbird.service import tensors
-from tailorbird.service.faults import WireError
-from tailorbird.service.limits import NAME_LENGTH, Limits
+from tailorbird.service.faults import Refused, WireError
+from tailorbird.service.limits import Limits
 from tailorbird.service.tensor_parameters import classes_of, slice_of
+from tailorbird.service.web import requests
 from tailorbird.serving.dataplane import InferRequest, InferResponse, Parameter
 from tailorbird.serving.shared_memory import Reader, Regions
 from tailorbird.serving.slices import Slice
 
-T = TypeVar("T")
-
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_LENGTH)]
-_Parameters = dict[Annotated[str, msgspec.Meta(max_length=NAME_LENGTH)], Parameter]
-_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _DTYPES = {str(dtype): dtype for dtype in DType}
-
-
-class _Input(msgspec.Struct):
-    name: _Name
-    shape: list[_Size]
-    datatype: str
-    parameters: _Parameters | None = None
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _AskedOutput(msgspec.Struct):
-    name: _Name
-    parameters: _Parameters | None = None
-
-
-class _Request(msgspec.Struct):
-    inputs: list[_Input]
-    id: Annotated[str, msgspec.Meta(max_length=NAME_LENGTH)] = ""
-    parameters: _Parameters | None = None
-    outputs: list[_AskedOutput] | None = None
 
 
 class _Output(msgspec.Struct):
@@ -85,7 +61,6 @@ class Body(msgspec.Struct, frozen=True):
 
 
 _PLAIN = ReplyForm()
-_decoder = msgspec.json.Decoder(_Request)
 _encoder = msgspec.json.Encoder()
 
 
@@ -95,7 +70,7 @@ def decode_infer(
     model: str,
     version: int | None,
     limits: Limits,
-    regions: Regions | None = None,
+    regions: Regions | Refused | None = None,
 ) -> tuple[InferRequest, ReplyForm]:
     """Read an inference request.
 
@@ -105,25 +80,25 @@ def decode_infer(
         model: the model's name, from the path.
         version: its version, from the path, or None.
         limits: what the request may be.
-        regions: clients' shared memory; without it requests that name some are refused.
+        regions: clients' shared memory; without it requests that name some are refused, with that error if it is one.
 
     Raises:
         WireError: the body is no request, contradicts itself, or is over a limit.
         Overloaded: too much is copied out of shared memory already.
+        Refused: it names shared memory, which its caller may not use.
     """
-    request = _decode(_json_part(body, json_bytes))
+    request = requests.read(_json_part(body, json_bytes), limits)
     if json_bytes is None and len(request.inputs) == 1 and not (request.outputs or request.parameters):
         tensor = request.inputs[0]
         if tensor.parameters is None:  # most requests are of this kind, and this is all there is to them
-            array, dtype = _from_json(tensor, limits)
+            array, dtype = _from_json(tensor, limits, limits.bytes_elements)
             inputs, dtypes = {tensor.name: array}, {tensor.name: dtype}
             return InferRequest(model, inputs, version, request.id, dtypes=dtypes), _PLAIN
     outputs = request.outputs or []
-    _check_counts(request, outputs, limits)
     blobs = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
-    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, None if regions is None else regions.reader())
+    inputs, dtypes = _read_inputs(request.inputs, blobs, limits, regions)
     parameters = request.parameters or {}
-    asked = _Asked(limits, offered=regions is not None)
+    asked = _Asked(limits, regions)
     for output in outputs:
         asked.add(output)
     value = InferRequest(
@@ -202,59 +177,54 @@ def _json_part(body: bytes, json_bytes: int | None) -> bytes | memoryview:
     return memoryview(body)[:json_bytes]
 
 
-def _decode(text: bytes | memoryview) -> _Request:
-    return decoded(_decoder, text)
-
-
-def decoded(decoder: msgspec.json.Decoder[T], text: bytes | memoryview) -> T:
-    """What a client's JSON says; raises :class:`WireError` for what is no JSON, no such record, or too deep."""
-    try:
-        return decoder.decode(text)
-    except RecursionError:
-        raise WireError("the request is nested too deeply") from None
-    except ValueError as error:  # msgspec's errors, and bytes that are not UTF-8
-        raise WireError("the request's JSON is not valid", got=error) from None
-
-
-def _check_counts(request: _Request, outputs: list[_AskedOutput], limits: Limits) -> None:
-    for what, count, limit in (
-        ("inputs", len(request.inputs), limits.tensors),
-        ("outputs", len(outputs), limits.tensors),
-        ("parameters", len(request.parameters or ()), limits.parameters),
-    ):
-        if count > limit:
-            raise WireError(f"the request has too many {what}", got=count, expected=f"at most {limit}")
-
-
 def _read_inputs(
-    inputs: list[_Input], blobs: memoryview, limits: Limits, reader: Reader | None
+    inputs: list[requests.Input], blobs: memoryview, limits: Limits, regions: Regions | Refused | None
 ) -> tuple[dict[str, Array], dict[str, DType]]:
     arrays: dict[str, Array] = {}
     dtypes: dict[str, DType] = {}
+    reader = regions.reader() if isinstance(regions, Regions) else regions
+    left = limits.bytes_elements
     for tensor in inputs:
         if tensor.name in arrays:
             raise WireError(f"input '{tensor.name}' is given twice")
-        if tensor.parameters is None:
-            arrays[tensor.name], dtypes[tensor.name] = _from_json(tensor, limits)
-            continue
-        dtype = dtypes[tensor.name] = _dtype(tensor)
-        shape = tuple(tensor.shape)
-        tensors.element_count(tensor.name, shape, limits)
-        size = _blob_size(tensor, limits)
-        where = _slice(tensor, reader)
-        if where is not None and reader is not None:
-            arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, reader.read(where))
-        elif size is None:
-            arrays[tensor.name], _ = _from_json(tensor, limits)
-        else:
-            blob, blobs = _take(tensor.name, blobs, size)
-            arrays[tensor.name] = tensors.from_binary(tensor.name, dtype, shape, blob)
+        array, dtype, blobs = _read_input(tensor, blobs, left, limits, reader)
+        arrays[tensor.name], dtypes[tensor.name] = array, dtype
+        if dtype is DType.BYTES:
+            left -= array.size
     if blobs.nbytes:
         raise WireError("the body is longer than its tensors", got=f"{blobs.nbytes} bytes too many")
     return arrays, dtypes
 
 
-def _dtype(tensor: _Input) -> DType:
+def _read_input(
+    tensor: requests.Input, blobs: memoryview, left: int, limits: Limits, reader: Reader | Refused | None
+) -> tuple[Array, DType, memoryview]:
+    """An input, and what is behind it; so many BYTES elements are left to its request."""
+    if tensor.parameters is None:
+        return *_from_json(tensor, limits, left), blobs
+    dtype, shape = _declared(tensor, limits, left)
+    size = _blob_size(tensor, limits)
+    where = _slice(tensor, reader)
+    if where is not None and isinstance(reader, Reader):
+        blob = reader.read(where)
+    elif size is None:
+        return *_from_json(tensor, limits, left), blobs
+    else:
+        blob, blobs = _take(tensor.name, blobs, size)
+    return tensors.from_binary(tensor.name, dtype, shape, blob), dtype, blobs
+
+
+def _declared(tensor: requests.Input, limits: Limits, left: int) -> tuple[DType, Shape]:
+    """What it says it is, judged before it is read."""
+    dtype = _dtype(tensor)
+    shape = tuple(tensor.shape)
+    count = tensors.element_count(tensor.name, shape, limits)
+    if dtype is DType.BYTES:
+        tensors.check_bytes(tensor.name, count, left, limits)
+    return dtype, shape
+
+
+def _dtype(tensor: requests.Input) -> DType:
     dtype = _DTYPES.get(tensor.datatype)
     if dtype is None:
         raise WireError(f"input '{tensor.name}' has an unknown datatype", got=repr(tensor.datatype[:40]),
@@ -262,7 +232,7 @@ def _dtype(tensor: _Input) -> DType:
     return dtype
 
 
-def _blob_size(tensor: _Input, limits: Limits) -> int | None:
+def _blob_size(tensor: requests.Input, limits: Limits) -> int | None:
     """Bytes of the input's blob, or None when its data is in the JSON."""
     if tensor.parameters is None:
         return None
@@ -277,20 +247,19 @@ def _blob_size(tensor: _Input, limits: Limits) -> int | None:
     return size
 
 
-def _slice(tensor: _Input, reader: Reader | None) -> Slice | None:
+def _slice(tensor: requests.Input, reader: Reader | Refused | None) -> Slice | None:
     """Where in shared memory the input's data is."""
     if not tensor.parameters:
         return None
-    where = slice_of(f"input '{tensor.name}'", tensor.parameters, offered=reader is not None)
+    where = slice_of(f"input '{tensor.name}'", tensor.parameters, reader)
     if where and ("binary_data_size" in tensor.parameters or tensor.data is not msgspec.UNSET):
         raise WireError(f"input '{tensor.name}' has data both here and in shared memory")
     return where
 
 
-def _from_json(tensor: _Input, limits: Limits) -> tuple[Array, DType]:
-    dtype = _dtype(tensor)
-    shape = tuple(tensor.shape)
-    tensors.element_count(tensor.name, shape, limits)
+def _from_json(tensor: requests.Input, limits: Limits, left: int) -> tuple[Array, DType]:
+    """An input whose data is JSON, in a request that may have so many BYTES elements more."""
+    dtype, shape = _declared(tensor, limits, left)
     if isinstance(tensor.data, msgspec.UnsetType):
         raise WireError(f"input '{tensor.name}' has no data", expected="data, or the parameter binary_data_size")
     return tensors.from_json(tensor.name, dtype, shape, bytes(tensor.data), limits), dtype
@@ -304,7 +273,7 @@ def _take(name: str, blobs: memoryview, size: int) -> tuple[memoryview, memoryvi
     return blobs[:size], blobs[size:]
 
 
-def _check_parameters(whose: str, parameters: _Parameters, limits: Limits) -> None:
+def _check_parameters(whose: str, parameters: requests.Parameters, limits: Limits) -> None:
     if len(parameters) > limits.parameters:
         raise WireError(
             f"{whose} has too many parameters", got=len(parameters), expected=f"at most {limits.parameters}"
@@ -314,14 +283,14 @@ def _check_parameters(whose: str, parameters: _Parameters, limits: Limits) -> No
 class _Asked:
     """What the parameters of the outputs ask for, by the outputs' names."""
 
-    def __init__(self, limits: Limits, *, offered: bool) -> None:
+    def __init__(self, limits: Limits, regions: Regions | Refused | None) -> None:
         self._limits = limits
-        self._offered = offered
+        self._regions = regions
         self.binary: dict[str, bool] = {}
         self.classes: dict[str, int] | None = None
         self.shared: dict[str, Slice] | None = None
 
-    def add(self, output: _AskedOutput) -> None:
+    def add(self, output: requests.AskedOutput) -> None:
         """One output; the request's limits are checked here."""
         if not output.parameters:
             return
@@ -330,13 +299,13 @@ class _Asked:
         flag = _flag(whose, output.parameters, "binary_data")
         if flag is not None:
             self.binary[output.name] = flag
-        if where := slice_of(whose, output.parameters, offered=self._offered):
+        if where := slice_of(whose, output.parameters, self._regions):
             self.shared = {**(self.shared or {}), output.name: where}
         if classes := classes_of(whose, output.parameters):
             self.classes = {**(self.classes or {}), output.name: classes}
 
 
-def _flag(whose: str, parameters: _Parameters, name: str) -> bool | None:
+def _flag(whose: str, parameters: requests.Parameters, name: str) -> bool | None:
     value = parameters.get(name)
     if value is None or isinstance(value, bool):
         return value

@@ -73,7 +73,7 @@ class Batcher:
         self._queue: Queue[Part] = Queue(work.seconds, in_order=self._in_order)
         self._admission = Admission(options, row_limit, work, slots, self._queue)
         self._patience = Patience(self._queue, slots, rules, options.max_queue_delay)
-        self._departures = Departures(in_order=self._in_order)
+        self._departures = Departures(in_order=self._in_order, name=name)
         self._orders = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -207,7 +207,7 @@ class Batcher:
         if left is not None:
             slot, guests = left
             self._start(slot, [self._part_of(guest) for guest in guests], Reason.IDLE)
-        elif len(self._queue):
+        if len(self._queue):
             self._dispatch()
 
     def _part_of(self, guest: Guest) -> Part:
@@ -313,6 +313,7 @@ class Batcher:
         try:
             inputs = joined([part.inputs for part in parts], padding)
         except Exception as error:  # no memory, say
+            slot.busy = False  # a gathering had it already
             self._fail(parts, as_own(error, self._name))
             return
         slot.busy = True
@@ -333,9 +334,12 @@ class Batcher:
         except asyncio.CancelledError:
             self._fail(parts, self._being_put_away())
             raise
-        except TailorbirdError as error:
+        except Exception as error:
             running, failed = time.monotonic() - started, True
-            self._recover(slot, parts, error)
+            if isinstance(error, TailorbirdError):
+                self._recover(slot, parts, error)
+            else:  # a fault of ours: nobody is to wait for ever
+                self._fail(parts, as_own(error, self._name))
             self._dispatch()
         replying = time.monotonic() - started - running
         batch = replace(batch, running=running, replying=replying, failed=failed)

@@ -14,6 +14,7 @@ from tailorbird.domain.signature import Tensors
 from tailorbird.serving.batching import rows
 from tailorbird.serving.batching.forms import Bucket, Form
 from tailorbird.serving.batching.queueing import Piece
+from tailorbird.serving.batching.runs import as_own
 from tailorbird.serving.trail import Trail
 
 Outputs = dict[str, Array]
@@ -99,9 +100,11 @@ class Departures:
     Args:
         in_order: of arrival, also when a later request was ready before, and whether it is an answer or an
             error. Requests that were given up are skipped.
+        name: how errors name the model.
     """
 
-    def __init__(self, *, in_order: bool) -> None:
+    def __init__(self, *, in_order: bool, name: str) -> None:
+        self._name = name
         self._line: deque[Request] | None = deque() if in_order else None
 
     def enter(self, request: Request) -> None:
@@ -129,10 +132,10 @@ class Departures:
         """It is over, and leaves when it is its turn."""
         request.end()
         if self._line is None:
-            _deliver(request)
+            _deliver(request, self._name)
             return
         while self._line and self._line[0].over:
-            _deliver(self._line.popleft())
+            _deliver(self._line.popleft(), self._name)
 
 
 def own_copies(failure: TailorbirdError, count: int) -> list[TailorbirdError]:
@@ -145,10 +148,15 @@ def own_copies(failure: TailorbirdError, count: int) -> list[TailorbirdError]:
     return copies
 
 
-def _deliver(request: Request) -> None:
+def _deliver(request: Request, name: str) -> None:
     if request.future.done():  # its caller has gone
         return
     if request.failure is not None:
         request.future.set_exception(request.failure)
     elif not request.missing:
-        request.future.set_result(rows.whole(request.answers))
+        try:
+            outputs = rows.whole(request.answers)
+        except Exception as error:  # no memory, say, or an output's other dims differ from part to part
+            request.future.set_exception(as_own(error, name))
+        else:
+            request.future.set_result(outputs)

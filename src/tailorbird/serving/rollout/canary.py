@@ -112,6 +112,8 @@ class Canary:
         self.model = model
         self.options = options
         self.stop: Stop | None = None
+        self.faults = 0
+        """Outcomes that could not be weighed, by a fault of ours."""
         self._on_stop = on_stop
         self._split = Split(options.weight, chance)
         self._judge = Judge(options.false_stops, options.slowdown)
@@ -166,6 +168,7 @@ class Canary:
     def status(self) -> CanaryStatus:
         """How it is doing."""
         canary, live, stop = self._canary.side(), self._live.side(), self.stop
+        so_far = f"{self.faults} outcomes could not be weighed" if self.faults else "not worse beyond noise"
         return CanaryStatus(
             version=self.model.version,
             weight=self.options.weight if stop is None else 0.0,
@@ -174,7 +177,7 @@ class Canary:
             live=live,
             evidence=self._judge.evidence if stop is None else stop.evidence,
             stops_at=self._judge.stops_at,
-            verdict=stop.words if stop is not None else "not worse beyond noise",
+            verdict=stop.words if stop is not None else so_far,
             stop=stop,
         )
 

@@ -60,8 +60,7 @@ class ControlOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise UsageError("--repository-poll-secs is wrong", got=self.poll_s, expected="0.05 to 86400 seconds")
         if not 0 <= self.keep_previous_s <= 86400:
             raise UsageError("--keep-previous-secs is wrong", got=self.keep_previous_s, expected="0 to 86400 seconds")
-        if not 0 <= self.channels.weight <= 1:
-            raise UsageError("--canary-weight is wrong", got=self.channels.weight, expected="0 to 1")
+        self._check_weight()
         if self.memory_budget is not None and self.memory_budget < 1:
             raise UsageError("--memory-budget is wrong", got=self.memory_budget, expected="1 byte or more")
         if self.load and self.mode is not Mode.EXPLICIT:
@@ -69,3 +68,11 @@ class ControlOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                              expected="--model-control-mode explicit")  # fmt: skip
         if "*" in self.load and len(self.load) > 1:
             raise UsageError("--load-model '*' stands alone", got=", ".join(self.load))
+
+    def _check_weight(self) -> None:
+        """By the rule of those who use it."""
+        try:
+            msgspec.structs.replace(self.rollout, weight=self.channels.weight)
+        except UsageError as error:
+            raise UsageError("--canary-weight is wrong", got=error.got, expected=error.expected,
+                             hint=error.hint) from None  # fmt: skip

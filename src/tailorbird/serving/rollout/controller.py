@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tailorbird.domain.errors import ModelNotFound, NotReady, Overloaded, TailorbirdError, UsageError
@@ -26,6 +27,11 @@ WAITING = 64
 _WHOLE_LOOK = 30
 """Every so many looks the repository is read even if its folders' times say that nothing changed."""
 _MEASURE_S = 5.0
+_REST_S = 1.0
+"""Between two looks at what is due: it may have become so at any moment."""
+_FAULT_S = 5.0
+_OPERATORS = 2
+"""Loads and unloads that are asked for and run at once; others wait for them, and no request does."""
 
 
 class Controller:
@@ -54,6 +60,7 @@ class Controller:
             hub, place, self._options, self.record, watch or _nobody, lambda: tuple(self._courses.values())
         )  # fmt: skip
         self._pool = ThreadPoolExecutor(os.cpu_count(), "loading")
+        self._operators = ThreadPoolExecutor(_OPERATORS, "operating")
         self._lock = threading.Lock()
         self._steering: set[str] = set()
         self._wake = threading.Event()
@@ -62,6 +69,7 @@ class Controller:
         self._looks = 0
         self._blind = False
         self._crowded = False
+        self._follow_at = 0.0
         self._measured = 0.0
         self._weights: dict[Version, int] = {}
         self._weigh_again = 0.0
@@ -97,17 +105,23 @@ class Controller:
         if self._house is None:
             return
         self.memory()  # so that the first who asks is told
+        self._follow_at = time.monotonic() + self._poll_s
         self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """Load nothing from here on, and refuse who waits for a load; what is served goes on. Returns at once."""
+        if self._house is not None:
+            self._house.end()
+        self._wake.set()
+
     def close(self) -> None:
         """End, and close the hub: what is accepted is answered; blocks until that is done."""
-        if self._house is not None:
-            self._house.closing.set()
-        self._wake.set()
+        self.stop()
         if self._thread is not None:
             self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._operators):
+            pool.shutdown(wait=True, cancel_futures=True)
         if self._house is not None:
             self._house.close()
         self.hub.close()
@@ -155,6 +169,7 @@ class Controller:
         course.retry()
         course.steer(evicts=True)
         if course.live != wishes[name].live:
+            self._check_open()
             raise NotReady(f"model '{name}' did not load", hint="the server's log has the reason")
 
     def unload(self, name: str) -> None:
@@ -171,6 +186,16 @@ class Controller:
         self.hub.release(name)
         for end in course.leave():
             end.result()
+
+    async def aside(self, action: Callable[[str], None], name: str) -> None:
+        """Let :meth:`load` or :meth:`unload` block in a thread that no request needs.
+
+        Raises:
+            NotReady: the server is being put away.
+            TailorbirdError: what the action raises.
+        """
+        self._check_open()
+        await asyncio.get_running_loop().run_in_executor(self._operators, action, name)
 
     async def awaken(self, name: str, deadline: float | None = None) -> None:
         """Wait until a sleeping model is loaded; those who wait share one load.
@@ -214,9 +239,14 @@ class Controller:
         course = self._course(name)
         course.awaken()
         if course.live is None:
+            self._check_open()
             full = course.asleep
             raise NotReady(f"model '{name}' is not loaded: " + ("the server has no room for it now" if full else
                            "it failed to load"), hint="the server's log has the reason")  # fmt: skip
+
+    def _check_open(self) -> None:
+        if self._wake.is_set():
+            raise NotReady("the server is being put away")
 
     def _check_explicit(self, action: str) -> None:
         if self.mode is not Mode.EXPLICIT:
@@ -244,25 +274,43 @@ class Controller:
             if name not in wishes:
                 raise ModelNotFound(name, tuple(wishes))
             self._course(name).wishes(wishes[name])
-        for name in wishes.keys() - set(names):
+        for name in sorted(wishes.keys() - set(names)):
             self.hub.wait(IdleModel(name, wishes[name].live, State.UNAVAILABLE, "not loaded"))
 
     def _run(self) -> None:
-        while not self._wake.wait(self._pause()):
+        pause = self._pause()
+        while not self._wake.wait(pause):
+            pause = self._turn()
+
+    def _turn(self) -> float:
+        """Do what is due; seconds until the next turn. Whatever goes wrong, there is one."""
+        try:
             self._tick()
+            return self._pause()
+        except Exception as error:
+            self._own(error)
+            return _FAULT_S
+
+    @property
+    def _poll_s(self) -> float:
+        assert self._place is not None
+        return self._options.poll_s or self._place.poll_s
 
     def _pause(self) -> float:
-        """Seconds until there may be something to do."""
-        assert self._place is not None
-        poll_s = self._options.poll_s or self._place.poll_s
-        dues = [due for course in tuple(self._courses.values()) if (due := course.due) is not None]
+        """Seconds until there may be something to do. What a model that is steered now has to do, it does then."""
+        with self._lock:
+            idle = [course for name, course in self._courses.items() if name not in self._steering]
+        dues = [due for course in idle if (due := course.due) is not None]
+        if self.mode is Mode.POLL:
+            dues.append(self._follow_at)
         soonest = min(dues, default=float("inf")) - time.monotonic()
-        return max(0.02, min(poll_s, soonest))
+        return max(0.02, min(_REST_S, soonest))
 
     def _tick(self) -> None:
-        if self.mode is Mode.POLL:
-            self.follow()
         now = time.monotonic()
+        if self.mode is Mode.POLL and now >= self._follow_at:
+            self._follow_at = now + self._poll_s
+            self.follow()
         for course in tuple(self._courses.values()):
             if (due := course.due) is not None and due <= now:
                 self._steer(course)
@@ -336,9 +384,12 @@ class Controller:
         done.add_done_callback(self._report)
 
     def _report(self, done: Future[None]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if error is not None:  # a fault of ours: it must be seen
-            self.record.note(What.FAILED, reason=f"{type(error).__name__}: {error}")
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._own(error)
+
+    def _own(self, error: BaseException) -> None:
+        """A fault of ours: it must be seen."""
+        self.record.note(What.FAILED, reason=f"{type(error).__name__}: {error}")
 
 
 def _nobody(*_: object) -> None:

@@ -53,6 +53,7 @@ class Course:
         self._wish: Direction | None = None
         self._followed: Direction | None = None
         self._failures: dict[int, _Failure] = {}
+        self._fault: _Failure | None = None
         self._stopped: set[int] = set()
         self._previous: int | None = None
         self._leaves = 0.0
@@ -69,8 +70,10 @@ class Course:
     def due(self) -> float | None:
         """When there is something to do though nothing is wished anew, by the monotonic clock."""
         wish = self._wish
-        wanted = () if wish is None or self.asleep else (wish.live, wish.canary, wish.shadow)
+        wanted = () if wish is None or self.asleep else {wish.live, wish.canary, wish.shadow} - self._stopped
         times = [one.due for version, one in self._failures.copy().items() if version in wanted]
+        if (fault := self._fault) is not None:
+            times.append(fault.due)
         if self._previous is not None:
             times.append(self._leaves)
         return min(times, default=None)
@@ -89,7 +92,7 @@ class Course:
         """
         if direction == self._wish:
             return False
-        self._failures = {}
+        self._failures, self._fault = {}, None
         canary = direction.canary if direction else None
         self._stopped &= {canary}
         self._unloaded = unloaded
@@ -106,17 +109,21 @@ class Course:
 
         Args:
             evicts: other models may be put away to make room.
+
+        Raises:
+            Exception: a fault of ours; it is tried again after a while, not at once.
         """
         with self.lock:
             while not self._house.closing.is_set():
                 wish = self._wish
-                if wish is None:
-                    self.leave()
-                elif self.asleep and not evicts:
-                    self._sleep(wish)
-                else:
-                    self._follow(wish, evicts)
-                self._followed = wish
+                try:
+                    self._take(wish, evicts)
+                    self._fault = None
+                except Exception:
+                    self._fault = _later(self._fault)
+                    raise
+                finally:
+                    self._followed = wish
                 if wish is self._wish:
                     return
 
@@ -172,6 +179,14 @@ class Course:
 
     # --- steps, under the lock ---
 
+    def _take(self, wish: Direction | None, evicts: bool) -> None:
+        if wish is None:
+            self.leave()
+        elif self.asleep and not evicts:
+            self._sleep(wish)
+        else:
+            self._follow(wish, evicts)
+
     def _follow(self, wish: Direction, evicts: bool) -> None:
         hub = self._house.hub
         promoted = self.live is not None  # which somebody asked for, so that others may have to make room
@@ -194,10 +209,9 @@ class Course:
 
     def _takes_canary(self, live: int, canary: int | None) -> bool:
         """One that was stopped stays beside the version it was held against, without traffic, and begins no more."""
-        if canary == live or not self._had(canary):
-            return False
         now = self._house.hub.direction(self.name)
-        return canary not in self._stopped or (now is not None and (now.live, now.canary) == (live, canary))
+        stays = now is not None and (now.live, now.canary) == (live, canary)
+        return canary != live and (stays or canary not in self._stopped) and self._had(canary)
 
     def _had(self, version: int | None) -> bool:
         return version is not None and self._have(version, evicts=False)
@@ -235,9 +249,7 @@ class Course:
         self._house.record.note(What.REFUSED, self.name, version, reason=error.message)
 
     def _try_later(self, version: int) -> None:
-        times = self._failures[version].times + 1 if version in self._failures else 1
-        pause = min(RETRY_S * 2 ** (times - 1), RETRY_MOST_S)
-        self._failures[version] = _Failure(times, time.monotonic() + pause)
+        self._failures[version] = _later(self._failures.get(version))
 
     def _has_failed(self, version: int, reason: str) -> None:
         if self._house.closing.is_set():
@@ -298,6 +310,12 @@ class Course:
         for one in absent:
             if one.name == self.name and one.version not in wanted and not _stays(one, rests):
                 hub.gone(one.name, one.version)
+
+
+def _later(before: _Failure | None) -> _Failure:
+    """The next failure: ever longer until another try."""
+    times = before.times + 1 if before is not None else 1
+    return _Failure(times, time.monotonic() + min(RETRY_S * 2 ** (times - 1), RETRY_MOST_S))
 
 
 def _stays(one: FailedModel | IdleModel, rests: bool) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import partial
 
 from tailorbird.domain.errors import NotReady
-from tailorbird.serving.hub import Hub, IdleModel, State
+from tailorbird.serving.hub import Hub, IdleModel, LoadedModel, State
 from tailorbird.serving.processes.events import Event
 from tailorbird.serving.rollout.control import ControlOptions
 from tailorbird.serving.rollout.memory import Ledger
@@ -46,6 +47,7 @@ class House:
         self.room = Room(options.memory_budget, options.pins, hub, self.ledger, lodgers)
         self._place = place
         self._watch = watch
+        self._ending: Future[LoadedModel] = Future()  # never has a result
         self._draining = ThreadPoolExecutor(_DRAINING, "draining")
 
     def load(self, name: str, version: int, *, evicts: bool) -> None:
@@ -58,6 +60,7 @@ class House:
 
         Raises:
             NoRoom: the memory budget has none.
+            NotReady: the server ends meanwhile.
             TailorbirdError: it cannot be trusted, loaded or started, or its smoke check failed.
         """
         if self.room.limit is not None:
@@ -66,7 +69,7 @@ class House:
             wakes = evicts and self.room.limit is not None  # a request that meets it waits for it
             self.hub.wait(IdleModel(name, version, State.LOADING, "loading", wakes))
             started = time.monotonic()
-            model = self._place.load(name, version, self._seen)
+            model = self._loaded(name, version)
             try:
                 if self.closing.is_set():
                     raise NotReady("the server is being put away")
@@ -103,10 +106,41 @@ class House:
 
         return self._draining.submit(drain)
 
+    def end(self) -> None:
+        """Load nothing from here on, and wait for no load that can be left behind; returns at once."""
+        self.closing.set()
+        with suppress(InvalidStateError):  # said before
+            self._ending.set_exception(NotReady("the server is being put away"))
+
     def close(self) -> None:
         """Wait until everything that was put away has drained."""
         self._draining.shutdown(wait=True)
 
+    def _loaded(self, name: str, version: int) -> LoadedModel:
+        """In a thread of its own where the place allows that, so that it can be left behind."""
+        if not self._place.leavable:
+            return self._place.load(name, version, self._seen)
+        coming: Future[LoadedModel] = Future()
+        arguments = (coming, name, version)
+        threading.Thread(target=self._bring, args=arguments, name=f"loading {name}", daemon=True).start()
+        wait((coming, self._ending), return_when=FIRST_COMPLETED)
+        if not coming.done():
+            coming.add_done_callback(_put_down)
+            coming = self._ending
+        return coming.result()
+
+    def _bring(self, coming: Future[LoadedModel], name: str, version: int) -> None:
+        try:
+            coming.set_result(self._place.load(name, version, self._seen))
+        except BaseException as error:  # whoever waits gets it
+            coming.set_exception(error)
+
     def _seen(self, name: str, version: int, event: Event) -> None:
         self.ledger.seen(name, version, event)
         self._watch(name, version, event)
+
+
+def _put_down(late: Future[LoadedModel]) -> None:
+    """What came when nobody waited for it any more."""
+    if late.exception() is None:
+        late.result().close()

@@ -11,6 +11,8 @@ import msgspec
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.serving.processes.events import Event, Happening
 
+_ENDS = {Happening.CRASHED, Happening.ENDED}
+
 Version = tuple[str, int]
 """A model's name and a version."""
 
@@ -61,8 +63,8 @@ class Ledger:
             pids = self._pids.setdefault((name, version), {})
             if event.what is Happening.READY and event.pid:
                 pids[event.instance] = event.pid
-            elif event.what in (Happening.CRASHED, Happening.ENDED, Happening.GAVE_UP):
-                pids.pop(event.instance, None)
+            elif event.what in _ENDS and pids.get(event.instance) == event.pid:  # else another one follows already
+                del pids[event.instance]
 
     def file_bytes(self, version: Version, size: int) -> None:
         """What a version's files take: the estimate until it runs, and the figure where it has no processes."""

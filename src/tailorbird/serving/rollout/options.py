@@ -25,13 +25,29 @@ class RolloutOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Copies that may wait for the shadow; what comes while so many wait is not copied."""
 
     def __post_init__(self) -> None:
-        _share("the canary's weight", self.weight)
+        check_weight("the canary's weight", self.weight)
         _between("the canary's slowdown", self.slowdown, 1.0, 100.0)
         _between("the probability of a false stop", self.false_stops, 1e-9, 0.5)
         _share("the shadow's share", self.shadow_share)
         if not 1 <= self.shadow_waiting <= 4096:
             raise UsageError("the number of copies that wait for a shadow is wrong", got=self.shadow_waiting,
                              expected="1 to 4096")  # fmt: skip
+
+
+def check_weight(what: str, value: float) -> None:
+    """Check a canary's share of the requests. It may not be all of them: nothing would be left to judge it by.
+
+    Args:
+        what: how the error names it.
+        value: the share.
+
+    Raises:
+        UsageError: it is no such share.
+    """
+    if value != 0.0 and not LEAST_WEIGHT <= value <= 1 - LEAST_WEIGHT:
+        hint = "what answers everything can be compared with nothing: promote it instead" if value == 1 else None
+        raise UsageError(f"{what} is wrong", got=value, expected=f"0, or {LEAST_WEIGHT:g} to {1 - LEAST_WEIGHT:g}",
+                         hint=hint)  # fmt: skip
 
 
 def _share(what: str, value: float) -> None:

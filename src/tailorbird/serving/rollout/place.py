@@ -18,7 +18,7 @@ from tailorbird.serving.hub import LoadedModel
 from tailorbird.serving.rollout.control import FOLDER_POLL_S, REMOTE_POLL_S
 from tailorbird.serving.rollout.smoke import smoke_check
 from tailorbird.serving.rollout.watch import Stamp, folder_stamp
-from tailorbird.serving.starting import HubOptions, Started, Watch, put_in_service
+from tailorbird.serving.starting import HubOptions, Isolation, Started, Watch, put_in_service
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -35,6 +35,10 @@ class Place(Protocol):
     @property
     def poll_s(self) -> float:
         """Seconds between two looks that cost the place nothing to speak of."""
+
+    @property
+    def leavable(self) -> bool:
+        """Whether a load may be left behind when the server ends: none of the engine runs in this process."""
 
     def look(self) -> Look:
         """What stands there now; raises :class:`TailorbirdError`."""
@@ -66,18 +70,24 @@ class RepositoryPlace:
         self._only = only
         self._root = repository.root if isinstance(repository, LocalRepository) else None
         self._had_log = False
+        self._had_models = False
 
     @property
     def poll_s(self) -> float:
         """See :class:`Place`."""
         return REMOTE_POLL_S if self._root is None else FOLDER_POLL_S
 
+    @property
+    def leavable(self) -> bool:
+        """See :class:`Place`."""
+        return self._options.isolation is Isolation.PROCESS
+
     def look(self) -> Look:
         """See :class:`Place`.
 
         Raises:
             RepositoryError: it cannot be read; also where it lies in a folder in which neither a model is left nor
-                the log, as in the mount point of a file system that has gone.
+                the log, as in the mount point of a file system that has gone; or nothing where models were.
         """
         serving = self.repository.serving(self._channel)
         self._check_there(serving)
@@ -102,10 +112,12 @@ class RepositoryPlace:
         if self._root is None:
             return
         has_log = (self._root / layout.OURS).is_dir()
-        if self._had_log and not has_log and not serving:
+        bare = self._had_models and not any(self._root.iterdir())
+        if not serving and (bare or (self._had_log and not has_log)):
             raise RepositoryError(f"the repository at {self._root} has gone", got="an empty folder",
                                   hint="is its file system still mounted?")  # fmt: skip
         self._had_log = self._had_log or has_log
+        self._had_models = self._had_models or bool(serving)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -73,26 +73,26 @@ class Shadow:
         self._last_error = ""
 
     def copy(self, inputs: Tensors, outputs: Tensors, seconds: float) -> None:
-        """Let the shadow answer a request, too, if it is one of its share and there is room.
+        """Let the shadow answer a request, too, if it is one of its share and there is room. Raises nothing.
 
         Args:
             inputs: of the request. What could change once the request is answered is copied here.
             outputs: the live answer's; they must not change any more.
             seconds: how long that took.
         """
-        if self._closed or not self._split.seat().canary:
-            return
-        nbytes = sum(array.nbytes for tensors in (inputs, outputs) for array in tensors.values())
-        kept = None
-        if len(self._waiting) < self._most and self._bytes + nbytes <= WAITING_BYTES:
-            kept = lasting(inputs)
-        if kept is None:
-            self._dropped += 1
-            return
-        self._waiting.append(_Copy(kept, outputs, seconds, nbytes))
-        self._bytes += nbytes
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work())
+        try:
+            if self._closed or not self._split.seat().canary:
+                return
+            copy = self._copied(inputs, outputs, seconds)
+            if copy is not None:
+                if self._task is None or self._task.done():
+                    self._task = asyncio.get_running_loop().create_task(self._work())
+                self._waiting.append(copy)
+                self._bytes += copy.nbytes
+                return
+        except Exception as error:  # no memory, say: the live answer is there and has to leave
+            self._last_error = _reason(error)
+        self._dropped += 1
 
     def goes_on_as(self, other: Shadow) -> bool:
         """Whether the other one would do the same."""
@@ -121,6 +121,16 @@ class Shadow:
             last_error=self._last_error,
         )
 
+    def _copied(self, inputs: Tensors, outputs: Tensors, seconds: float) -> _Copy | None:
+        """None where there is no room."""
+        if len(self._waiting) >= self._most:
+            return None
+        nbytes = sum(_size(array) for tensors in (inputs, outputs) for array in tensors.values())
+        if self._bytes + nbytes > WAITING_BYTES:
+            return None
+        kept = lasting(inputs)
+        return None if kept is None else _Copy(kept, outputs, seconds, nbytes)
+
     async def _work(self) -> None:
         """Answer what waits, one after another, until nothing does."""
         while self._waiting:
@@ -130,7 +140,7 @@ class Shadow:
                     await self._answer(copy)
             except Exception as error:  # whatever it is, it is the shadow's alone
                 self._errors += 1
-                self._last_error = error.what if isinstance(error, TailorbirdError) else type(error).__name__
+                self._last_error = _reason(error)
             finally:
                 self._bytes -= copy.nbytes
 
@@ -159,6 +169,15 @@ def lasting(tensors: Tensors) -> Tensors | None:
     if sum(tensors[name].nbytes for name in lent) > COPY_BYTES:
         return None
     return {name: array.copy() if name in lent else array for name, array in tensors.items()}
+
+
+def _size(array: Array) -> int:
+    """Bytes; of texts their own, too, to which an array only points."""
+    return array.nbytes + (sum(map(len, array.ravel().tolist())) if array.dtype.hasobject else 0)
+
+
+def _reason(error: Exception) -> str:
+    return error.what if isinstance(error, TailorbirdError) else type(error).__name__
 
 
 def _lasts(array: Array) -> bool:

@@ -68,7 +68,7 @@ class Traffic:
         return None if canary is None or canary.stop is not None else canary.turn()
 
     def over(self, turn: Turn | None, error: BaseException | None = None, *, rescued: bool = False) -> None:
-        """A request is over.
+        """A request is over. Raises nothing: that it could not be weighed is counted.
 
         Args:
             turn: as it was given; for None nothing happens.
@@ -78,18 +78,16 @@ class Traffic:
         canary = self._canary
         if canary is None or turn is None:
             return
-        if isinstance(error, CancelledError):
-            canary.left(turn)
-        elif isinstance(error, UsageError) and not rescued:  # the client's own doing
-            canary.over(turn, None)
-        else:
-            broke = rescued and not isinstance(error, (UsageError, Overloaded))
-            canary.over(turn, Outcome(turn.seconds(), error is not None), broke=broke)
+        try:
+            _weigh(canary, turn, error, rescued)
+        except Exception:  # whatever it is, the request has its answer
+            canary.faults += 1
 
     def copy(self, inputs: Tensors, outputs: Tensors, seconds: float) -> None:
         """The live version answered a request in so many seconds: the shadow gets a copy, if there is one."""
-        if self._shadow is not None:
-            self._shadow.copy(inputs, outputs, seconds)
+        shadow = self._shadow  # another thread may take it out meanwhile
+        if shadow is not None:
+            shadow.copy(inputs, outputs, seconds)
 
     def _go_on(self, before: Traffic) -> None:
         was, now = before._canary, self._canary
@@ -103,14 +101,29 @@ class Traffic:
 
     def status(self) -> RolloutStatus:
         """Who answers, and how each is doing."""
-        canary = None if self._canary is None else self._canary.status()
-        shadow = None if self._shadow is None else self._shadow.status()
-        return RolloutStatus(self.live.name, self.live.version, canary, shadow)
+        canary, shadow = self._canary, self._shadow
+        return RolloutStatus(
+            self.live.name,
+            self.live.version,
+            None if canary is None else canary.status(),
+            None if shadow is None else shadow.status(),
+        )
 
     def close(self) -> None:
         """Send no more copies to the shadow; before the shadow is put away."""
-        if self._shadow is not None:
-            self._shadow.close()
+        shadow = self._shadow
+        if shadow is not None:
+            shadow.close()
+
+
+def _weigh(canary: Canary, turn: Turn, error: BaseException | None, rescued: bool) -> None:
+    if isinstance(error, CancelledError):
+        canary.left(turn)
+    elif isinstance(error, UsageError) and not rescued:  # the client's own doing
+        canary.over(turn, None)
+    else:
+        broke = rescued and not isinstance(error, (UsageError, Overloaded))
+        canary.over(turn, Outcome(turn.seconds(), error is not None), broke=broke)
 
 
 def _nobody(_: Stop) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import stat
+import tempfile
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -179,6 +181,65 @@ def test_a_secret_that_kubernetes_swaps_is_followed(path, tmp_path):
     (path.parent / "..new").rename(path.parent / "..data")
     clock.now = 1
     assert [followed.recognise(one).why for one in tokens] == ["unknown token", ""]
+
+
+def test_a_change_through_a_link_changes_the_file_that_a_server_follows(path, tmp_path):
+    clock = Clock()
+    token = add(path)
+    followed = TokenFile(path, clock)
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    with tokenfile.changing(link) as known:
+        known.clear()
+    clock.now = 1
+    assert followed.recognise(token).why == "unknown token"
+    assert link.is_symlink()
+    assert not list(tmp_path.glob(".link*"))  # two locks would let two change it at once
+
+
+def test_a_link_that_leads_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(TailorbirdError, match=r"^the link .*/loop leads to itself$"):
+        add(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o400])
+def test_a_file_keeps_its_mode(path, mode):
+    """It was made so that the server's user can read it."""
+    add(path)
+    path.chmod(mode)
+    add(path, "second")
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_a_file_keeps_its_owner(path):
+    add(path)
+    os.chown(path, 65534, 65533)
+    path.chmod(0o640)
+    add(path, "second")
+    state = path.stat()
+    assert (state.st_uid, state.st_gid, stat.S_IMODE(state.st_mode)) == (65534, 65533, 0o640)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+def test_a_file_whose_owner_cannot_be_kept_stays_as_it_is():
+    """Somebody may write the folder, but is not the file's owner."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's are root's alone
+        path = Path(folder) / "tokens.json"
+        add(path)
+        path.chmod(0o644)
+        Path(folder).chmod(0o777)
+        (path.parent / ".tokens.json.lock").chmod(0o666)
+        before = path.read_bytes(), path.stat().st_ino
+        os.seteuid(65534)
+        try:
+            with pytest.raises(TailorbirdError, match=r"cannot write the tokens in .*: got Operation not permitted"):
+                add(path, "second")
+        finally:
+            os.seteuid(0)
+        assert (path.read_bytes(), path.stat().st_ino) == before
+        assert not list(path.parent.glob("*.tmp"))
 
 
 def test_no_reader_sees_half_a_file(path):

@@ -1,6 +1,7 @@
 """Traces: sent by the real exporter to a real collector, from requests of real clients over both protocols."""
 
 import json
+import logging
 import socket
 import time
 
@@ -195,6 +196,33 @@ def test_it_can_be_off(name, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv(*name.split("="))
     assert telemetry.telemetry_of(asked=True) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [("OTEL_BSP_MAX_QUEUE_SIZE", "10", "max_export_batch_size must be"),
+     ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be")],
+)  # fmt: skip
+def test_settings_that_it_does_not_take(monkeypatch, name, value, why):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as caught:
+        telemetry.telemetry_of(asked=True)
+    said, hint = caught.value.message.split("\n")
+    assert said.startswith(f"OpenTelemetry does not start with the environment's settings: got {why}")
+    assert name in hint
+
+
+def test_a_clients_header_is_not_logged_and_hides_no_trouble(collected, capfd, monkeypatch):
+    """Nothing but a client's mistake: a log that tells of it holds what it wrote, and for a minute nothing else."""
+    monkeypatch.setattr(telemetry._Journal, "_EVERY", 0.0)  # whatever was told of in this minute
+    with running_server(hub(), ServerOptions(port=0, grpc_port=0)) as url:
+        headers = {"traceparent": TRACEPARENT, "tracestate": "my secret token=hunter2 hunter2"}
+        assert httpx.post(f"{url}/v2/models/echo/infer", json=ECHO, headers=headers).status_code == 200
+        collected.wait(lambda spans: len(spans) == 3)
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http").warning("the real trouble")
+    said = capfd.readouterr().err
+    assert "hunter2" not in said
+    assert '"reason":"the real trouble"' in said
 
 
 def test_nothing_is_sent_where_nobody_asks_for_it(monkeypatch):

@@ -174,3 +174,23 @@ def test_the_id_of_a_refused_request():
     assert found(request(id="r", model_name="").SerializeToString()) == "r"
     assert found(request(id="r" * 1025).SerializeToString()) == ""
     assert found(b"\xff") == ""
+
+
+def test_bytes_elements_are_counted_over_the_whole_request():
+    few = Limits(bytes_elements=6)
+    for raw in (True, False):
+        for sizes, name in (([4, 2], ""), ([7], "x0"), ([4, 3], "x1")):
+            request = schema.ModelInferRequest(model_name="m")
+            for number, size in enumerate(sizes):
+                tensor = request.inputs.add(name=f"x{number}", datatype="BYTES", shape=[size])
+                if raw:
+                    request.raw_input_contents.append(bytes(4 * size))
+                else:
+                    tensor.contents.bytes_contents.extend([b""] * size)
+            if not name:
+                assert len(messages.decode_infer(request.SerializeToString(), few).inputs) == 2
+                continue
+            with pytest.raises(
+                WireError, match=f"input '{name}' has too many BYTES elements: got 7, expected at most 6"
+            ):
+                messages.decode_infer(request.SerializeToString(), few)

@@ -1,13 +1,14 @@
 """Compressed bodies open to their limit and no further."""
 
 import gzip
+import os
 import tracemalloc
 import zlib
 
 import pytest
 
 from tailorbird.service.faults import BodyTooLarge, UnknownEncoding, WireError
-from tailorbird.service.web.compression import decompress
+from tailorbird.service.web.compression import decompress, pieces
 
 DATA = b"tailorbird " * 1000
 
@@ -66,3 +67,17 @@ def test_unknown_encodings(encoding):
         UnknownEncoding, match=rf"^unknown Content-Encoding: got '{encoding}', expected gzip, deflate or id"
     ):
         decompress(encoding, b"", 10)
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+@pytest.mark.parametrize("noise", [False, True])
+def test_long_bodies_come_in_pieces(size, noise):
+    data = os.urandom(size) if noise else bytes(size)
+    body = gzip.compress(data, 1)
+    found = list(pieces("gzip", body, 3 << 20))
+    assert b"".join(found) == data
+    assert all(0 < len(piece) <= 1 << 20 for piece in found)
+    for wrong, words in ((body + b"1", "1 bytes behind its end"), (body + bytes(1 << 17), "131072 bytes behind"),
+                         (body[:-1], "data cut short")):  # fmt: skip
+        with pytest.raises(WireError, match=words):
+            list(pieces("gzip", wrong, 3 << 20))

@@ -15,6 +15,7 @@ from tailorbird.domain.errors import BackendError, InputError, NotReady, Overloa
 from tailorbird.domain.latency import Latency, LatencyRow
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, TensorSpec
+from tailorbird.serving.batching import batcher as batchers
 from tailorbird.serving.batching.admission import PROBE, BatchOptions
 from tailorbird.serving.batching.batcher import Batcher
 from tailorbird.serving.batching.queueing import Reason
@@ -687,6 +688,60 @@ def test_outputs_without_a_row_for_each_row_are_given_to_nobody():
         static = Batcher(manifest(fewest=4, most=4, lengths=(4, 4)), [Short()])
         error = await asked(static, marked(1))
         assert error.message == "output 'sum' does not have a row for each row of the batch: got [3], expected 4 rows"
+
+    served(main)
+
+
+FOUND = Signature(inputs=SIGNATURE.inputs, outputs=(TensorSpec("y", DType.FP32, ("rows", "found")),))
+
+
+class Finder(Executor):
+    """The second dim of its output depends on the data, as a detector's does."""
+
+    async def run(self, inputs):
+        await super().run(inputs)
+        return {"y": np.zeros((len(inputs["x"]), int(inputs["x"].max())), np.float32)}
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_parts_that_do_not_fit_together_fail_that_request_alone(in_order):
+    async def main():
+        executor, options = Finder(held=True), BatchOptions(preserve_ordering=in_order)
+        batcher = Batcher(manifest(signature=FOUND), [executor], options, name="model 'm'")
+        mixed = np.ones((12, 4), np.float32)
+        mixed[8:] = 3
+        asked = [batcher.run(one) for one in (marked(1), {"x": mixed}, marked(2), marked(3, rows=2))]
+        tasks = [asyncio.ensure_future(one) for one in asked]
+        await settle()
+        executor.gate.set()
+        first, bad, *others = await asyncio.gather(*tasks, return_exceptions=True)
+        assert type(bad) is BackendError
+        assert bad.message.startswith("model 'm' failed: got ValueError: all the input array dimensions except")
+        assert executor.sizes == [1, 8, 7]
+        assert [one["y"].shape for one in (first, *others)] == [(1, 1), (1, 3), (2, 3)]
+        await batcher.drain()
+        assert batcher.outstanding == 0
+
+    served(main)
+
+
+def test_a_fault_while_answers_are_parted_is_everybodys_answer(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    async def main():
+        executor = Executor(held=True)
+        batcher = Batcher(manifest(), [executor], name="model 'm'")
+        tasks = starting(batcher, marked(0), marked(1), marked(2, rows=2))
+        await settle()
+        monkeypatch.setattr(batchers, "parted", full)
+        executor.gate.set()
+        first, *others = await asyncio.gather(*tasks)
+        assert first is True
+        assert [error.message for error in others] == ["model 'm' failed: got MemoryError: "] * 2
+        monkeypatch.undo()
+        assert await asked(batcher, marked(3)) is True
+        await batcher.drain()
 
     served(main)
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.errors import BackendError, InputError, NotReady, TailorbirdError
+from tailorbird.serving.batching import batcher as batchers
 from tailorbird.serving.batching.admission import BatchOptions
 from tailorbird.serving.batching.batcher import Batcher
 from tailorbird.serving.batching.queueing import Reason
 from tailorbird.serving.instance import ThreadInstance
 from tailorbird.serving.ticket import Ticket
 from tailorbird.serving.trail import Trail
-from tests.unit.serving.batching.test_batcher import is_own, manifest, marked, table
+from tests.unit.serving.batching.test_batcher import Executor, is_own, manifest, marked, table
 
 BRIEF = table((1, 0.05), (8, 0.08))
 LONG = table((1, 5.0), (8, 8.0))
@@ -221,6 +222,32 @@ def test_while_the_thread_still_works_they_run_there():
 
     asyncio.run(main())
     batcher.close()
+
+
+class Elsewhere(Executor):
+    """Its thread is never free to be helped."""
+
+    def run_here(self, _):
+        return None
+
+
+def test_a_group_that_cannot_be_assembled_gives_the_executor_back(monkeypatch):
+    def full(*_):
+        monkeypatch.undo()
+        raise MemoryError
+
+    async def main():
+        batcher = Batcher(manifest(latency=table((1, 0.05), (8, 50.0))), [Elsewhere()], name="model 'm'")
+        waiting = asyncio.create_task(batcher.run(marked(1))), asyncio.create_task(batcher.run(marked(2, rows=8)))
+        monkeypatch.setattr(batchers, "joined", full)
+        async with asyncio.timeout(10):
+            group, queued = await asyncio.gather(*waiting, return_exceptions=True)
+            assert type(group) is BackendError
+            assert group.message == "model 'm' failed: got MemoryError: "
+            assert is_own(marked(2, rows=8), queued)
+            assert is_own(marked(3), await batcher.run(marked(3)))
+
+    asyncio.run(main())
 
 
 def test_draining_answers_a_group():

@@ -110,7 +110,7 @@ def test_an_equal_canary_goes_on(traffic, clock):
 
 def test_one_after_another_that_only_the_canary_failed_is_its_end(traffic, clock):
     """At half the traffic the odds would take twice as many."""
-    for _ in range(DEAD_AFTER - 1):
+    for _ in range(DEAD_AFTER - 2):  # four whole groups may be evidence enough
         while not ask(traffic, clock, error=BackendError("dead"), rescued=True).canary:
             pass
     assert traffic.stop is None
@@ -155,11 +155,11 @@ def test_refusals_count_for_the_side_that_refused(traffic, clock):
 
 @pytest.mark.parametrize("error", [Overloaded("full"), InputError("too long")])
 def test_refusals_are_weighed_and_not_counted_in_a_row(versions, clock, error):
-    traffic = Traffic(*versions[:2], options=RolloutOptions(weight=1.0))
+    traffic = Traffic(*versions[:2], options=RolloutOptions(weight=0.999))  # its first group lasts for 1000
     for _ in range(100):
         ask(traffic, clock, error=error, rescued=True)
     assert traffic.stop is None
-    assert traffic.status().canary.canary.errors == 100
+    assert traffic.status().canary.canary.errors >= 99
 
 
 def test_a_live_version_that_fails_does_not_stop_the_canary(traffic, clock):
@@ -228,12 +228,37 @@ def test_whoever_is_told_of_the_stop_may_fail(versions, clock):
     until_stopped(traffic, lambda: ask(traffic, clock, error=BackendError("dead"), rescued=True))
 
 
-def test_all_of_the_traffic_is_compared_with_nothing(versions, clock):
-    traffic = Traffic(*versions[:2], options=RolloutOptions(weight=1.0))
-    for _ in range(50):
-        assert ask(traffic, clock).canary
-    until_stopped(traffic, lambda: ask(traffic, clock, error=BackendError("dead"), rescued=True))
-    assert traffic.stop.reason == "dead"
+def test_an_outcome_that_cannot_be_weighed_is_counted(traffic, clock):
+    def broken(_):
+        raise ZeroDivisionError
+
+    traffic._canary._judge.weigh = broken
+    for _ in range(20):
+        ask(traffic, clock)
+    found = traffic.status().canary
+    assert (found.state, found.verdict) == ("running", "2 outcomes could not be weighed")  # one of each group
+    assert (found.canary.requests, found.live.requests) == (2, 18)
+
+
+class Torn(Traffic):
+    """Another thread takes the shadow out between any two looks at it."""
+
+    @property
+    def _shadow(self):
+        found, self._found = self._found, None
+        return found
+
+    @_shadow.setter
+    def _shadow(self, shadow):
+        self._found = shadow
+
+
+@pytest.mark.parametrize("step", [Traffic.status, Traffic.close, lambda traffic: traffic.copy({}, {}, 0.01)])
+def test_a_shadow_may_go_at_any_moment(versions, step):
+    traffic = Torn(versions[0], shadow=versions[1])
+    traffic._found.close()
+    for _ in range(2):
+        step(traffic)
 
 
 def test_what_is_the_same_goes_on_where_it_was(traffic, versions, clock):
@@ -264,9 +289,14 @@ def test_a_stopped_canary_stays_stopped_whatever_its_weight(traffic, versions, c
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"weight": 1.5}, "the canary's weight is wrong: got 1.5, expected 0, 1, or 0.001 to 0.999"),
-        ({"weight": 0.0001}, "the canary's weight is wrong: got 0.0001, expected 0, 1, or 0.001 to 0.999"),
-        ({"weight": float("nan")}, "the canary's weight is wrong: got nan, expected 0, 1, or 0.001 to 0.999"),
+        ({"weight": 1.5}, "the canary's weight is wrong: got 1.5, expected 0, or 0.001 to 0.999"),
+        ({"weight": 0.0001}, "the canary's weight is wrong: got 0.0001, expected 0, or 0.001 to 0.999"),
+        ({"weight": float("nan")}, "the canary's weight is wrong: got nan, expected 0, or 0.001 to 0.999"),
+        (
+            {"weight": 1.0},
+            "the canary's weight is wrong: got 1.0, expected 0, or 0.001 to 0.999\n"
+            "Hint: what answers everything can be compared with nothing: promote it instead",
+        ),
         ({"slowdown": 0.9}, "the canary's slowdown is wrong: got 0.9, expected 1 to 100"),
         ({"false_stops": 0.0}, "the probability of a false stop is wrong: got 0.0, expected 1e-09 to 0.5"),
         ({"shadow_share": -1.0}, "the shadow's share is wrong: got -1.0, expected 0, 1, or 0.001 to 0.999"),

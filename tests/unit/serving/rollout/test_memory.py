@@ -67,6 +67,14 @@ class TestLedger:
         assert ledger.expected(self.version) == found
         assert ledger.measured(self.version) == 1000
 
+    def test_the_end_of_an_old_process_says_nothing_of_the_new_one(self):
+        ledger = Ledger()
+        ledger.file_bytes(self.version, 1000)
+        for pid in (1, os.getpid()):  # loaded again while the old one drains
+            ledger.seen(*self.version, self.event(Happening.READY, pid=pid))
+        ledger.seen(*self.version, self.event(Happening.ENDED, pid=1))
+        assert ledger.measured(self.version) > 10 << 20
+
     def test_others_are_expected_to_need_the_runtime_too(self):
         ledger = Ledger()
         ledger.file_bytes(self.version, 1000)

@@ -124,6 +124,33 @@ def test_bytes_that_wait_are_bounded(models, monkeypatch):
     assert (shadow.status().dropped, shadow.status().compared) == (1, 2)
 
 
+def test_texts_that_wait_are_counted_whole(models, monkeypatch):
+    """An array only points at them: eight bytes for each, however long it is."""
+    monkeypatch.setattr(shadows, "WAITING_BYTES", 10_000)
+    shadow = Shadow(models(version=1), models(), RolloutOptions())
+    texts = {"x": np.array([[b"x" * 4000], ["y" * 2000]], object)}
+
+    async def go():
+        shadow.copy(texts, ANSWER, 0.001)
+        waiting = shadow._bytes
+        shadow.copy(texts, ANSWER, 0.001)
+        await settled(shadow)
+        return waiting
+
+    answer = sum(one.nbytes for one in ANSWER.values())
+    assert asyncio.run(go()) == 6000 + 2 * 8 + answer
+    assert (shadow.status().dropped, shadow._bytes) == (1, 0)
+
+
+def test_what_cannot_be_copied_is_dropped(models, monkeypatch):
+    def full(_):
+        raise MemoryError
+
+    monkeypatch.setattr(shadows, "lasting", full)
+    found = shadowed(Shadow(models(version=1), models(), RolloutOptions()), 2)
+    assert (found.dropped, found.waiting, found.compared, found.last_error) == (2, 0, 0, "MemoryError")
+
+
 def test_a_closed_shadow_takes_nothing_more(models):
     shadow = Shadow(models(version=1), models(), RolloutOptions())
 
