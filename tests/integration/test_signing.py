@@ -45,7 +45,7 @@ def tailorbird(environment: dict[str, str], tmp_path: Path) -> Tailorbird:
     return call
 
 
-USUAL = re.compile(r'"event":"(instance [a-z ]+|gRPC is (served|off))"')
+USUAL = re.compile(r'"event":"(instance [a-z ]+|model (loaded|live)|gRPC is (served|off))"')
 
 
 @contextmanager
