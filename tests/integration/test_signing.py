@@ -143,7 +143,7 @@ def test_an_unsigned_model_is_served_on_request_only_and_marked(
         assert httpx.get(f"{url}/v2/models/unsigned/ready").status_code == 200
         page = httpx.get(url).text
         assert "Unsigned engines are allowed on this server (--allow-unsigned)" in page
-        assert page.count('class="mark">unsigned') == 1
+        assert page.count('class="mark warn">unsigned') == 1
         assert "tailorbird_unsigned" in httpx.get(f"{url}/v2").json()["extensions"]
     assert "is not signed" in tailorbird("run", root / "unsigned", "--inputs", inputs(tmp_path)).stderr
     allowed = tailorbird("run", root / "unsigned", "--inputs", inputs(tmp_path), "--allow-unsigned")
