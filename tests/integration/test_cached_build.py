@@ -295,6 +295,7 @@ def test_a_program_counts_by_what_it_exports_wherever_it_lies(tmp_path: Path, mo
     assert asked[2].hits == set()
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)
 def test_the_example_of_a_program_is_an_ingredient(tmp_path: Path) -> None:
     """Its rows are in no byte of the exported graph, whose batch is open, and still they decide the profile."""
@@ -326,6 +327,7 @@ def test_an_export_holds_nothing_but_the_model(tmp_path: Path) -> None:
     assert not any(node.doc_string or node.metadata_props for node in made.graph.node)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)
 def test_a_saved_program_counts_by_its_file(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
@@ -373,6 +375,7 @@ def test_a_damaged_cache_is_healed_by_the_next_build(net: Path, tmp_path: Path) 
     assert built(net)[1].hits == {"sources", "engines"}
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)
 def test_one_bit_of_a_cached_quantised_graph_is_seen_and_healed(tmp_path: Path) -> None:
     net, settings = save(layered(guilty=False), tmp_path / "net.onnx"), {"precisions": ["int8"], "time_budget": 60.0}

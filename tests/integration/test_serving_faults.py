@@ -211,7 +211,7 @@ def test_an_instance_without_memory_refuses_and_lives_on(tmp_path: Path) -> None
         pid = psutil.Process().children()[-1].pid
         now = psutil.Process(pid).memory_info().vms
         _limit_memory(pid, now + (64 << 20))
-        large = {"x": np.ones((5000, 5000), np.float32), "t": small["t"]}  # 100 MB in, and as much out
+        large = {"x": np.ones((12000, 12000), np.float32), "t": small["t"]}  # 576 MB in, and as much out
         with pytest.raises(TailorbirdError):
             await instance.run(large)
         while not instance.alive:

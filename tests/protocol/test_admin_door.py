@@ -71,8 +71,12 @@ def state(index):
 
 def command(words):
     """Run a command line; capsys replaces the streams for each test."""
+    before = render.out, render.err
     render.out, render.err = render._console(sys.stdout), render._console(sys.stderr)
-    return run(words)
+    try:
+        return run(words)
+    finally:
+        render.out, render.err = before
 
 
 def cli(capsys, *words, log=None):
