@@ -8,13 +8,12 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailorbird.demo.server import answers
 from tailorbird.domain.errors import TailorbirdError
 
 START_SECONDS = 90.0
@@ -98,16 +97,6 @@ def await_ready(process: subprocess.Popen[bytes], url: str, log: Path, deadline:
             return
         time.sleep(0.02)
     raise _failed("the server was not ready in time", log)
-
-
-def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine needs no proxy
-    try:
-        with opener.open(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def free_port() -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench.servers import process, venvs
-from bench.servers.process import Server, answers, family, free_port, running
+from bench.servers.process import Server, family, free_port, running
 from bench.servers.rivals import RIVALS, Spec, oip_json
 from bench.servers.venvs import Environment
 from bench.serving_parts.plan import Contestant, Sheet, turn
+from tailorbird.demo.server import answers
 from tailorbird.domain.errors import TailorbirdError
 
 SPINNING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ _SERVERS_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "
 Attributes = dict[str, str | int]
 
 
-class Traced:
+class Traced(ABC):
     """One request on its way.
 
     Args:
@@ -86,18 +87,18 @@ class Traced:
         """A moment of the monotonic clock in Unix nanoseconds."""
         return self._began + round((moment - self._zero) * 1e9)
 
-    def _name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _name(self) -> str: ...
 
-    def _attributes(self) -> Attributes:
-        raise NotImplementedError
+    @abstractmethod
+    def _attributes(self) -> Attributes: ...
 
-    def _outcome(self, status: int | str) -> Attributes:
-        raise NotImplementedError
+    @abstractmethod
+    def _outcome(self, status: int | str) -> Attributes: ...
 
+    @abstractmethod
     def _is_fault(self, status: int | str) -> bool:
         """Whether the server, and not the client, is to blame."""
-        raise NotImplementedError
 
 
 class HttpTraced(Traced):
