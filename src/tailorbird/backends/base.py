@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from tailorbird.domain.candidate import Candidate, Option
+from tailorbird.domain.candidate import Candidate, Form, Option
 from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.errors import BackendError, BackendUnavailable, TailorbirdError, UsageError
@@ -45,6 +45,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     target: Target
     precisions: tuple[Precision, ...]
     format: EngineFormat
+    form: Form = Form.GRAPH
+    """What it compiles."""
     serves: bool = True
     """False for a backend that is an oracle, not a choice."""
     dynamic_shapes: bool = True

@@ -21,6 +21,17 @@ class ShapeMode(StrEnum):
     DYNAMIC = "dynamic"
 
 
+class Form(StrEnum):
+    """What a backend compiles."""
+
+    GRAPH = "graph"
+    """The normalised ONNX graph in its own types; the runtime is told the precision."""
+    CAST = "cast"
+    """The same graph with the precision written into it: FP16 and BF16 as casts, INT8 and FP8 as Q/DQ."""
+    PROGRAM = "program"
+    """The PyTorch program, exported: only where the source is one."""
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """Target x precision x profile x shape mode x threads x runtime options x quantisation x instances."""
 
@@ -33,6 +44,8 @@ class Candidate(msgspec.Struct, frozen=True):
     quantisation: Quantisation | None = None
     instances: int = 1
     """Sessions of it that run side by side, each with ``threads`` threads."""
+    form: Form = Form.GRAPH
+    """What is compiled; the backend says what it takes."""
 
     @property
     def name(self) -> str:

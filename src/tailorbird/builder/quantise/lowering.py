@@ -18,6 +18,7 @@ from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.fingerprint import code_digest
 from tailorbird.builder.quantise.methods import Method, QuantiseArgs, Quantised, Unit, method
 from tailorbird.builder.recall import Recall
+from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.quantisation import Quantisation
@@ -70,14 +71,20 @@ class Lowering:
         self._places: dict[Quantisation, Path] = {}
         self._refusals: dict[Quantisation, TailorbirdError] = {}
 
-    def graph(self, quantisation: Quantisation | None) -> Path:
-        """The file to compile; the normalised model itself when nothing is to be quantised.
+    @property
+    def normalised(self) -> Path:
+        """The normalised model that all others are made of."""
+        return Path(self._material.model)
+
+    def graph(self, candidate: Candidate) -> Path:
+        """The file that a candidate is compiled from; the normalised model itself when nothing is to be lowered.
 
         Raises:
             TailorbirdError: the method refused, crashed or went over a limit; raised again at every later call.
         """
+        quantisation = candidate.quantisation
         if quantisation is None:
-            return Path(self._material.model)
+            return self.normalised
         place = self._place(quantisation.graph)
         return place / _record(place).model
 

@@ -69,7 +69,7 @@ def candidates_for(
         left_out += reasons
         for threads, instances in _widths(config) if one.takes_threads else [(1, 1)]:
             found += [
-                Candidate(one.target, precision, profile, mode, threads, options, None, instances)
+                Candidate(one.target, precision, profile, mode, threads, options, None, instances, one.form)
                 for precision in one.precisions
                 if precision in wanted
                 for mode in modes
@@ -77,7 +77,17 @@ def candidates_for(
                 for options in one.variants
             ]
             found += [
-                Candidate(one.target, precision, profile, modes[0], threads, one.variants[0], quantisation, instances)
+                Candidate(
+                    one.target,
+                    precision,
+                    profile,
+                    modes[0],
+                    threads,
+                    one.variants[0],
+                    quantisation,
+                    instances,
+                    one.form,
+                )
                 for precision, quantisation in ways
             ]
     return Entrants(_ordered(found, able), tuple(dict.fromkeys(left_out)))

@@ -58,7 +58,7 @@ class Heats:
     def _looked_at(self, worker: Worker, args: steps.StepArgs) -> Outcome:
         """Compiled, opened and run a few times; the graph is made first, outside the candidate's process."""
         candidate, course = args.candidate, self._course
-        graph = course.lowering.graph(candidate.quantisation)
+        graph = course.lowering.graph(candidate)
         built = worker.call(f"{STEPS}:compile_engine", msgspec.structs.replace(args, model=str(graph)), steps.Compiled)
         place = course.racing_place
         look = worker.call(f"{STEPS}:first_look", msgspec.structs.replace(args, edge=place.edge), steps.Samples)

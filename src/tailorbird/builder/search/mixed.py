@@ -129,7 +129,7 @@ class Mixed:
             raise TailorbirdError("the time budget was used up while the layers' errors were measured",
                                   hint="build again: what was measured is kept")  # fmt: skip
         lowering, engine = self._course.lowering, self._course.folder / "probe"
-        graph = lowering.graph(candidate.quantisation)
+        graph = lowering.graph(candidate)
         args = ProbeArgs(candidate, self._course.signature, str(graph), str(engine), self._course.probes)
         try:
             return worker.call(_PROBE, args, Noise)

@@ -33,7 +33,7 @@ def _table(course: Course, outcome: Outcome) -> LayerTable | None:
     """A failure is a line of the log: the engine is right and measured, whatever its profiler does."""
     name, begun = outcome.candidate.name, course.log.seconds
     row = standings.deciding(outcome, course.goal)
-    args = msgspec.structs.replace(course.args(outcome.candidate, row.edge), model=str(course.lowering.graph(None)))
+    args = msgspec.structs.replace(course.args(outcome.candidate, row.edge), model=str(course.lowering.normalised))
     try:
         with _worker(course) as worker:
             table = worker.call(f"{STEPS}:profile_engine", args, LayerTable)
