@@ -63,7 +63,7 @@ def prepare(contests: tuple[str, ...], rivals: tuple[str, ...], args: argparse.N
                 rival.environment.make()
             else:
                 triton.prepare()
-    for served in dict.fromkeys(one for name in contests for one in NEEDS[name]):
+    for served in {one.name: one for name in contests for one in NEEDS[name]}.values():
         said(f"engine: {served.name}")
         served.build(args.build_seconds, anew=args.rebuild)
 
