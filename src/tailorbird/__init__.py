@@ -10,7 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailorbird.api import Result, bill_of_materials, build, compare, doctor, inspect, open, publish, serve
+    from tailorbird.api import (
+        Result,
+        bill_of_materials,
+        build,
+        compare,
+        doctor,
+        inspect,
+        make_kit,
+        open,
+        publish,
+        qualify,
+        rebuild,
+        serve,
+    )
     from tailorbird.domain.config import BuildConfig
     from tailorbird.domain.errors import TailorbirdError
     from tailorbird.domain.signature import Tensors
@@ -26,8 +39,11 @@ __all__ = [
     "compare",
     "doctor",
     "inspect",
+    "make_kit",
     "open",
     "publish",
+    "qualify",
+    "rebuild",
     "serve",
 ]
 

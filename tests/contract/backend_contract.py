@@ -50,6 +50,10 @@ class BackendContract:
     def backend(self) -> Backend:
         raise NotImplementedError
 
+    def source(self, case: Case, folder: Path) -> Path:
+        """The file that a backend compiles: ONNX, unless it takes another form."""
+        return case.write(folder)
+
     @pytest.fixture(params=models.CASES, ids=lambda make: make.__name__)
     def case(self, request: pytest.FixtureRequest) -> Case:
         made: Case = request.param()
@@ -68,7 +72,7 @@ class BackendContract:
             candidate = candidate_of(backend, case, mode, **changes)
             folder = tmp_path / f"engine{len(sessions)}"
             folder.mkdir()
-            backend.compile(case.write(tmp_path), candidate, folder)
+            backend.compile(self.source(case, tmp_path), candidate, folder)
             sessions.append(backend.open(folder, candidate, case.signature))
             return sessions[-1]
 
@@ -108,7 +112,7 @@ class BackendContract:
     def test_compiling_writes_the_promised_file(self, backend: Backend, tmp_path: Path) -> None:
         case, folder = models.dense(), tmp_path / "engine"
         folder.mkdir()
-        backend.compile(case.write(tmp_path), candidate_of(backend, case), folder)
+        backend.compile(self.source(case, tmp_path), candidate_of(backend, case), folder)
         assert (folder / backend.capabilities().format.filename).is_file()
 
     def test_answers_are_those_of_numpy(self, opened: Open, case: Case, mode: ShapeMode) -> None:
@@ -216,7 +220,7 @@ class BackendContract:
         case, folder = models.dense(), tmp_path / "engine"
         folder.mkdir()
         candidate = candidate_of(backend, case)
-        backend.compile(case.write(tmp_path), candidate, folder)
+        backend.compile(self.source(case, tmp_path), candidate, folder)
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         for _ in range(3):
             with backend.open(folder, candidate, case.signature) as session:
@@ -227,7 +231,7 @@ class BackendContract:
     def test_an_engine_needs_only_its_own_folder(self, backend: Backend, tmp_path: Path) -> None:
         case, built, moved = models.dense(), tmp_path / "built", tmp_path / "moved"
         built.mkdir()
-        candidate, source = candidate_of(backend, case), case.write(tmp_path)
+        candidate, source = candidate_of(backend, case), self.source(case, tmp_path)
         backend.compile(source, candidate, built)
         source.unlink()
         built.rename(moved)
@@ -343,7 +347,7 @@ class BackendContract:
         candidate = candidate_of(backend, case)
         with pytest.raises(BackendError, match="could not open the engine"):
             backend.open(folder, candidate, case.signature)
-        backend.compile(case.write(tmp_path), candidate, folder)
+        backend.compile(self.source(case, tmp_path), candidate, folder)
         for path in folder.iterdir():
             path.write_bytes(path.read_bytes()[:20])
         with pytest.raises(BackendError, match="could not open the engine"):

@@ -9,7 +9,8 @@ import tailorbird
 
 PUBLIC = [
     *["BuildConfig", "Result", "TailorbirdError", "Tensors"],
-    *["bill_of_materials", "build", "compare", "doctor", "inspect", "open", "publish", "serve"],
+    *["bill_of_materials", "build", "compare", "doctor", "inspect", "make_kit", "open", "publish", "qualify"],
+    *["rebuild", "serve"],
 ]
 
 

@@ -29,6 +29,9 @@ from tailorbird.domain.target import Target
 WARM_RUNS = 3
 """Runs before those that a profile times."""
 
+MESSAGES = "messages.txt"
+"""Written line by line while a runtime compiles, so that one which crashes leaves its last words, too."""
+
 
 class Availability(msgspec.Struct, frozen=True):
     """Whether a backend can be used here, and if not, why and what to install."""
@@ -40,7 +43,7 @@ class Availability(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a backend can do on this machine, as data: upper floors ask this, never a name."""
+    """What a backend can do for one target, as data: upper floors ask this, never a name."""
 
     target: Target
     precisions: tuple[Precision, ...]
@@ -49,12 +52,22 @@ class Capabilities(msgspec.Struct, frozen=True):
     """What it compiles."""
     serves: bool = True
     """False for a backend that is an oracle, not a choice."""
+    on_request: str = ""
+    """Why it takes part only where the user names it; empty where it always does."""
     dynamic_shapes: bool = True
+    specialises: bool = False
+    """Whether a dynamic engine for one shape would be that shape's static engine, so that it need not be tried."""
     takes_threads: bool = True
     needs_device_to_build: bool = False
+    runs_here: bool = True
+    """False where engines of this target cannot be opened on this machine: they are qualified on another."""
+    builds_here: bool = True
+    """False where they cannot even be compiled on it: a build kit is all that can be made."""
     portable: str = "same architecture and runtime version"
     variants: tuple[dict[str, Option], ...] = ({},)
     """Sets of runtime options worth trying as candidates of their own."""
+    variants_of: dict[Precision, tuple[dict[str, Option], ...]] = {}
+    """More of them for one float precision."""
     baseline: bool = False
     """Whether its dynamic FP32 candidate is what people run without us: speed-ups are told against it."""
     quantised: tuple[str, ...] = ()
@@ -187,13 +200,27 @@ class Backend(abc.ABC):
 
     def probe(self) -> Availability:
         """Whether the runtime works here; never raises."""
+        version = ""
         try:
-            return Availability(available=True, version=self._version())
+            version = self._version()
+            self._ready()
+        except TailorbirdError as error:
+            reason = error.message.partition("\n")[0]
+            return Availability(available=False, version=version, reason=reason, install=error.hint or self.install)
         except Exception as error:
             return Availability(available=False, reason=f"{type(error).__name__}: {error}", install=self.install)
+        return Availability(available=True, version=version)
 
-    def capabilities(self) -> Capabilities:
-        """What it can do here; raises :class:`BackendUnavailable` when it cannot be used."""
+    def capabilities(self, target: Target | None = None) -> Capabilities:
+        """What it can do for a target: this machine's own by default.
+
+        Raises:
+            BackendUnavailable: it cannot be used here, and no target was named that can do without.
+            UsageError: it builds nothing for the target.
+        """
+        if target is not None:
+            with vendor_border(self.name, f"tell what it can do for {target}"):
+                return self._capabilities_for(target)
         found = self.probe()
         if not found.available:
             raise BackendUnavailable(f"{self.name} is not available", got=found.reason, hint=found.install)
@@ -206,7 +233,8 @@ class Backend(abc.ABC):
         Args:
             model: a normalised ONNX file; weights inside, or beside it in one data file.
             candidate: what to build; its profile is already checked against the signature.
-            workdir: an existing empty directory on a disk with room for the weights.
+            workdir: an existing empty directory on a disk with room for the weights. A file :data:`MESSAGES` in it
+                is no part of the engine: what the runtime said meanwhile, a line each, for the build log.
 
         Raises:
             BackendError: the runtime refused, with its own words.
@@ -218,6 +246,33 @@ class Backend(abc.ABC):
         """Load an engine directory written by :meth:`compile` for the same candidate."""
         with vendor_border(self.name, "open the engine"):
             return self._open(engine, candidate, signature)
+
+    def check(self, engine: Path, candidate: Candidate) -> None:
+        """Tell an engine that this device cannot load from one that it can, before anything of it is deserialised.
+
+        Args:
+            engine: a directory written by :meth:`compile`.
+            candidate: what it was built as.
+
+        Raises:
+            BackendError: the architecture, the runtime's version or the driver is wrong, and which.
+        """
+        with vendor_border(self.name, "check the engine against this device"):
+            self._check(engine, candidate)
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        """This machine's own, unless the backend builds for others, too; those it can tell of without a device."""
+        here = self.capabilities()
+        if target == here.target:
+            return here
+        raise UsageError(f"{self.name} cannot build for {target}", expected=here.target,
+                         hint="build on a machine of that kind")  # fmt: skip
+
+    def _check(self, engine: Path, candidate: Candidate) -> None:  # noqa: B027 - most engines load wherever they open
+        """Nothing, where the runtime's own refusal is clear enough."""
+
+    def _ready(self) -> None:  # noqa: B027 - most runtimes run wherever they are installed
+        """Raise :class:`BackendUnavailable` where the runtime is installed and its device is not here."""
 
     @abc.abstractmethod
     def _version(self) -> str: ...

@@ -10,6 +10,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tailorbird.backends.base import WARM_RUNS, Backend, Capabilities, Session, copy_model
@@ -108,6 +109,13 @@ class OnnxRuntimeBackend(Backend):
             quantised=("qdq", "qoperator", "dynamic"),
             oracle={"optimise": False},
         )
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        """Its engine is the graph itself, which is compiled where it is opened: any CPU's can be made on any."""
+        here = self.capabilities()
+        if target.device != here.target.device:
+            return super()._capabilities_for(target)
+        return msgspec.structs.replace(here, target=target, runs_here=target == here.target)
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
         if candidate.shape_mode is ShapeMode.STATIC:

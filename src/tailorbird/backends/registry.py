@@ -10,9 +10,13 @@ from tailorbird.backends.base import Availability, Backend, vendor_border
 from tailorbird.domain.errors import BackendError, UsageError, nearest
 
 BUILT_IN = {
+    "inductor": "tailorbird.backends.inductor.backend:InductorBackend",
+    "inductor_cuda": "tailorbird.backends.inductor.backend:InductorCudaBackend",
     "onnxruntime": "tailorbird.backends.onnxruntime:OnnxRuntimeBackend",
     "openvino": "tailorbird.backends.openvino:OpenVinoBackend",
     "reference": "tailorbird.backends.reference:ReferenceBackend",
+    "tensorrt": "tailorbird.backends.tensorrt:TensorRtBackend",
+    "tensorrt_rtx": "tailorbird.backends.tensorrt_rtx:TensorRtRtxBackend",
 }
 ENTRY_POINTS = "tailorbird.backends"
 

@@ -17,6 +17,10 @@ candidates                names, baseline (what speed-ups are told against, or e
 scored                    metric, scores (the source's own, by place)
 quantising                method: one that no build has made before
 quantised                 method, units (how many run quantised), cached, notes, seconds
+lowering                  precision, method (of the quantised graph it is made of, or empty): none has made it before
+lowered                   precision, method, nodes (in that precision), kept (nodes in FP32, and why), snr_db (the worst
+                          output with every low value rounded, or null), notes, cached, seconds
+said                      candidate, messages: what the runtime said while it compiled, as it compiles
 tried                     candidate, status, reason, median (ms, or null), seconds
 probing                   candidate, number, of: one group's error is being measured
 sensitivity               candidate, groups (units, first, noise by output; the guiltiest first)
@@ -27,6 +31,12 @@ side by side              instances: the latency table now has this many side by
 not measured              instances, reason: the latency table lacks this many side by side
 profiled                  candidate, layers, ms (of all layers together), seconds
 not profiled              candidate, reason
+not lowered               candidate, reason: a build kit lacks its graph
+not foretold              candidate, reason: no runtime here takes its graph, so nothing is known of its accuracy
+kit                       graphs, methods, cases (sets of inputs), left (sets for which there was no room)
+kit opened                made, source, methods: the build goes on from a kit
+not qualified             target, cases (sets that travel), left: nothing was run, the bundle is to be qualified
+qualifying                candidate, device, parent (digest of the unqualified manifest)
 finished                  seconds
 ========================  ==============================================================================
 """

@@ -10,20 +10,26 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tailorbird.backends.host import cpu_facts
 from tailorbird.builder.buildlog import BuildLog, Observer
 from tailorbird.builder.fingerprint import fingerprint, versions
 from tailorbird.builder.intake import Intake
+from tailorbird.builder.kit.settings import finishing
 from tailorbird.builder.recall import Recall
-from tailorbird.builder.sources.source import resolve
+from tailorbird.builder.sources.source import Source, resolve
 from tailorbird.domain.bundlefile import manifest_of
 from tailorbird.domain.cache import cache_root
 from tailorbird.domain.closing import Closing
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.files import reason
+from tailorbird.domain.kit import Kit
 from tailorbird.domain.manifest import Manifest
+
+if TYPE_CHECKING:
+    from tailorbird.builder.pipeline import Build
 
 KIND = "engines"
 _FILE = "model.engine"
@@ -54,14 +60,20 @@ class CachedBuild(Closing):
         folder: an empty private directory.
         observers: shown every event of the build log.
         name: the model's name; by default made of the source's.
+        kit: build from this one, which is verified, instead of the source.
+
+    Raises:
+        UsageError, ModelError: the source is none; or settings are said that the kit has decided.
     """
 
     def __init__(
-        self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer], name: str | None = None
-    ) -> None:
-        self._config = config
+        self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer], name: str | None = None,
+        kit: Kit | None = None
+    ) -> None:  # fmt: skip
+        self._config = finishing(kit.manifest.config, config) if kit else config
         self._folder = folder
-        self._source = resolve(text)
+        self._kit = kit
+        self._source = Source(text, is_program=False, name=kit.manifest.model) if kit else resolve(text)
         self._name = name or self._source.name
         self._log = BuildLog(folder / "build.jsonl", *observers)
         self._recall = Recall(cache_root(config.cache), self._log, folder, self._name)
@@ -85,10 +97,7 @@ class CachedBuild(Closing):
         Raises:
             TailorbirdError: as the build's steps do.
         """
-        config, source = self._config, self._source
-        self._log.write("started", source=source.text, config=config, versions=versions(), device=cpu_facts())
-        intake = Intake(source, config, self._folder, self._recall)
-        whole = fingerprint(intake.digests(), config, self._name, Path(source.text).name)
+        intake, whole = self._begun()
         place, cached = self._recall.make(
             KIND,
             whole,
@@ -99,6 +108,41 @@ class CachedBuild(Closing):
             self._log.write("finished", seconds=round(self._log.seconds, 1))
         return Found(manifest_of(place / _FILE), place / _FILE, cached)
 
+    def make_kit(self, press: Press, out: Path) -> None:
+        """Make a build kit instead, and nothing that runs.
+
+        Args:
+            press: signs and packs the kit's folder.
+            out: the ``.kit`` file.
+
+        Raises:
+            TailorbirdError: as the build's steps do.
+        """
+        intake, whole = self._begun()
+        press(self._course(intake, whole).kit(self._name), out)
+
+    def _begun(self) -> tuple[Intake | None, dict[str, str]]:
+        """The source and the data, unless they are in a kit, and all that the build follows from."""
+        config, source = self._config, self._source
+        self._log.write("started", source=source.text, config=config, versions=versions(), device=cpu_facts())
+        if self._kit:
+            return None, fingerprint({"source": self._kit.digest}, config, self._name, Path(source.text).name)
+        intake = Intake(source, config, self._folder, self._recall)
+        return intake, fingerprint(intake.digests(), config, self._name, Path(source.text).name)
+
+    def _course(self, intake: Intake | None, whole: dict[str, str]) -> Build:
+        from tailorbird.builder.groundwork import Groundwork
+        from tailorbird.builder.kit.ground import KitGround
+        from tailorbird.builder.pipeline import Build
+
+        ground: Groundwork | KitGround
+        if intake is None:
+            assert self._kit is not None
+            ground = KitGround(self._kit, self._log)
+        else:
+            ground = Groundwork(intake, whole, self._config, self._folder, self._recall, self._log)
+        return Build(ground, whole, self._config, self._folder, self._recall, self._log)
+
     def _foreign(self, engine: Path, whole: dict[str, str]) -> str:
         """Why an engine whose signature counts is not what is asked for: an entry says only what its writer wrote."""
         try:
@@ -108,10 +152,8 @@ class CachedBuild(Closing):
         same = manifest.provenance.ingredients == whole and manifest.model == self._name
         return "" if same else "of another build"
 
-    def _build(self, intake: Intake, whole: dict[str, str], press: Press, out: Path) -> None:
-        from tailorbird.builder.pipeline import Build
-
-        built = Build(intake, whole, self._config, self._folder, self._recall, self._log).run(self._name)
+    def _build(self, intake: Intake | None, whole: dict[str, str], press: Press, out: Path) -> None:
+        built = self._course(intake, whole).run(self._name)
         press(built.version_dir, out)
         shutil.rmtree(built.version_dir, ignore_errors=True)
 

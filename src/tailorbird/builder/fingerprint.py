@@ -26,7 +26,7 @@ PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino",
 ENTRY_POINTS = ("tailorbird.backends", "tailorbird.quantisers")
 """Groups through which other distributions join a build."""
 
-OURS = ("api.py", "backends", "builder", "domain", "repository")
+OURS = ("api", "backends", "builder", "domain", "repository")
 """The parts of this package that shape what a build comes to; servers and command lines do not."""
 
 _CONTENT = frozenset({"cache", "data"})

@@ -14,8 +14,10 @@ from tailorbird.builder.fingerprint import normalised_key, references_key
 from tailorbird.builder.gate import oracle
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.intake import Intake
+from tailorbird.builder.lowering.lowering import Lowering
 from tailorbird.builder.prepare import OUTLINE, Cases, CasesArgs, PrepareArgs, Prepared
 from tailorbird.builder.recall import Recall
+from tailorbird.builder.sources.source import program_digest
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import ModelError, TailorbirdError
 
@@ -27,9 +29,9 @@ _PREPARE = "tailorbird.builder.prepare"
 _ORACLE = "tailorbird.builder.gate.oracle"
 _TORCH = "tailorbird.builder.sources.export_torch"
 
-_MODEL = "model.onnx"
-_GROUND = "prepared.json"
-_ANSWERS = "answers.json"
+MODEL = "model.onnx"
+PREPARED = "prepared.json"
+ANSWERS = "answers.json"
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -51,6 +53,29 @@ class Answers(msgspec.Struct, frozen=True):
     """How close a second oracle comes, where that was feasible."""
     refused: str
     """Why no runtime takes the source as it is; empty where one does."""
+
+    def tell(self, log: BuildLog) -> None:
+        """What was laid out, and how the normalised graph was proven."""
+        tell_cases(self.cases, log)
+        if self.refused:
+            log.write("source refused", reason=self.refused)
+        self.tell_reference(log)
+
+    def tell_reference(self, log: BuildLog) -> None:
+        """How the normalised graph was proven; nothing where it was not."""
+        if _agrees(self.agreement):
+            log.write("reference", oracle=self.oracle, normalised_db=self.agreement,
+                      cross_check_db=self.crossed, agree_db=oracle.AGREE_DB)  # fmt: skip
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a model came from, for its manifest."""
+
+    source: str
+    """Its file's name, or ``module:callable``."""
+    digest: str
+    parent: str = ""
+    """Digest of the build kit's manifest, where it came in one."""
 
 
 class Groundwork:
@@ -76,6 +101,11 @@ class Groundwork:
         self._log = log
         self.normalised = folder
         """The normalised ONNX file, once :meth:`lay` has returned."""
+        self.answers: Answers
+        """Inputs and reference outputs, once :meth:`lay` has returned."""
+        self.made_elsewhere = False
+        self.program = intake.source.text if intake.source.is_program else ""
+        """The PyTorch program, as the user named it; empty where the source is none."""
 
     @property
     def outline(self) -> Path:
@@ -95,20 +125,31 @@ class Groundwork:
             prepared, answers = self._laid(prepared.rewrites)
         if not _agrees(answers.agreement):
             raise _changed(answers.agreement)
+        self.answers = answers
         return prepared, answers.cases
+
+    def lower(self, _: Lowering) -> frozenset[str]:
+        """Graphs that were lowered elsewhere: none."""
+        return frozenset()
+
+    def origin(self, prepared: Prepared) -> Origin:
+        """Where the model came from."""
+        source = self._intake.source
+        digest = program_digest(source) if source.is_program else prepared.source_digest
+        return Origin(Path(source.text).name, digest)
 
     def _laid(self, skip: tuple[str, ...]) -> tuple[Prepared, Answers]:
         key = normalised_key(self._whole, skip)
         place, _ = self._recall.make("normalised", key, lambda at: self._fill(at, skip), self._foreign)
-        self.normalised = place / _MODEL
+        self.normalised = place / MODEL
         ground = _ground(place)
         prepared = ground.prepared
         self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
         key = references_key(self._whole, skip)
         place, known = self._recall.make("references", key, lambda at: self._answer_all(at, ground))
-        answers = msgspec.json.decode((place / _ANSWERS).read_bytes(), type=Answers)
+        answers = msgspec.json.decode((place / ANSWERS).read_bytes(), type=Answers)
         if known:
-            self._tell(answers)
+            answers.tell(self._log)
         return prepared, msgspec.structs.replace(answers, cases=rebased(answers.cases, place))
 
     def _foreign(self, place: Path) -> str:
@@ -123,10 +164,10 @@ class Groundwork:
         """Normalise the source into a folder."""
         model, example = self._intake.onnx_form()
         with self._worker() as worker:
-            args = PrepareArgs(str(model), str(folder / _MODEL), skip)
+            args = PrepareArgs(str(model), str(folder / MODEL), skip)
             prepared = worker.call(f"{_PREPARE}:prepare", args, Prepared)
         self._intake.check_model(prepared.source_digest)
-        (folder / _GROUND).write_bytes(msgspec.json.encode(Ground(prepared, example)))
+        (folder / PREPARED).write_bytes(msgspec.json.encode(Ground(prepared, example)))
 
     def _answer_all(self, folder: Path, ground: Ground) -> None:
         """Lay out inputs in a folder, answer them by the source, and hold the normalised graph against the answers."""
@@ -134,7 +175,7 @@ class Groundwork:
         with self._worker() as worker:
             cases = worker.call(f"{_PREPARE}:lay_out", self._cases_args(ground, folder), Cases)
         self._intake.check_data()
-        self._tell_cases(cases)
+        tell_cases(cases, self._log)
         answered, refused = self._answer(prepared, cases)
         agreement = self._agreement(prepared, cases)
         if not _agrees(agreement) and not prepared.rewrites:
@@ -143,27 +184,11 @@ class Groundwork:
         if _agrees(agreement):
             crossed = self._agreement(prepared, cases, backend="reference", seconds=CROSS_CHECK_SECONDS)
         answers = Answers(rebased(cases, None), answered.oracle, agreement, crossed, refused)
-        self._tell_reference(answers)
+        answers.tell_reference(self._log)
         for left in folder.iterdir():
             if left.is_dir():  # an oracle that was stopped leaves its own copy of the model
                 shutil.rmtree(left, ignore_errors=True)
-        (folder / _ANSWERS).write_bytes(msgspec.json.encode(answers))
-
-    def _tell(self, answers: Answers) -> None:
-        self._tell_cases(answers.cases)
-        if answers.refused:
-            self._log.write("source refused", reason=answers.refused)
-        self._tell_reference(answers)
-
-    def _tell_cases(self, cases: Cases) -> None:
-        self._log.write("cases", profile=str(cases.profile), real=sum(case.real for case in cases.cases),
-                        calibration=len(cases.calibration), labelled=cases.labelled, notes=cases.notes,
-                        places={case.place.edge: case.place.shapes for case in cases.cases})  # fmt: skip
-
-    def _tell_reference(self, answers: Answers) -> None:
-        if _agrees(answers.agreement):
-            self._log.write("reference", oracle=answers.oracle, normalised_db=answers.agreement,
-                            cross_check_db=answers.crossed, agree_db=oracle.AGREE_DB)  # fmt: skip
+        (folder / ANSWERS).write_bytes(msgspec.json.encode(answers))
 
     def _worker(self, seconds: float | None = None) -> Worker:
         limits = self._config.limits
@@ -229,8 +254,15 @@ class Groundwork:
                 return None
 
 
+def tell_cases(cases: Cases, log: BuildLog) -> None:
+    """How inputs were laid out."""
+    log.write("cases", profile=str(cases.profile), real=sum(case.real for case in cases.cases),
+              calibration=len(cases.calibration), labelled=cases.labelled, notes=cases.notes,
+              places={case.place.edge: case.place.shapes for case in cases.cases})  # fmt: skip
+
+
 def _ground(place: Path) -> Ground:
-    return msgspec.json.decode((place / _GROUND).read_bytes(), type=Ground)
+    return msgspec.json.decode((place / PREPARED).read_bytes(), type=Ground)
 
 
 def rebased(cases: Cases, folder: Path | None) -> Cases:

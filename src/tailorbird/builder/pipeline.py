@@ -11,25 +11,29 @@ from tailorbird import __version__
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import cpu_facts, usable_cores
+from tailorbird.builder import sealing
 from tailorbird.builder.buildlog import BuildLog
+from tailorbird.builder.cases.travel import CASES, send
 from tailorbird.builder.gate.metrics import resolve_metric
 from tailorbird.builder.groundwork import PROBES, Groundwork
-from tailorbird.builder.intake import Intake
+from tailorbird.builder.kit.ground import KitGround
+from tailorbird.builder.kit.make import Stuff, make_kit
+from tailorbird.builder.lowering.lowering import Lowering, Material
 from tailorbird.builder.prepare import Cases, Prepared
-from tailorbird.builder.quantise.lowering import Lowering, Material
 from tailorbird.builder.recall import Recall
-from tailorbird.builder.report import read_events, write_report
-from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
+from tailorbird.builder.search.candidates import baseline_of, by_promise, candidates_for, capabilities_for, takers
 from tailorbird.builder.search.course import Course
 from tailorbird.builder.search.profile import profiled
 from tailorbird.builder.search.race import Race
-from tailorbird.builder.sources.source import program_digest
-from tailorbird.domain import bundle
+from tailorbird.builder.search.unrun import compiled
+from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
 from tailorbird.domain.budget import GateReport
+from tailorbird.domain.bundle import KEPT_KIT
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import NoEngineError
-from tailorbird.domain.layers import LAYERS, LayerBook, encode_layers
+from tailorbird.domain.kit import KitManifest
+from tailorbird.domain.layers import LayerBook
 from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.outline import OUTLINE
@@ -47,7 +51,7 @@ class Build:
     """One build inside one working directory; the steps below run in the order they are written.
 
     Args:
-        intake: the source and the data.
+        ground: what the race stands on, from a source or out of a kit.
         whole: the build's fingerprint.
         config: the settings.
         folder: a private directory, with the build log in it.
@@ -55,60 +59,82 @@ class Build:
         log: the build log.
     """
 
-    def __init__(self, intake: Intake, whole: dict[str, str], config: BuildConfig, folder: Path,
+    def __init__(self, ground: Groundwork | KitGround, whole: dict[str, str], config: BuildConfig, folder: Path,
                  recall: Recall, log: BuildLog) -> None:  # fmt: skip
+        self._ground = ground
+        self._whole = whole
         self._config = config
         self._folder = folder
-        self._source = intake.source
-        self._threads = max(config.threads, default=usable_cores())
         self._recall = recall
         self._log = log
-        self._whole = whole
-        self._ground = Groundwork(intake, whole, config, folder, recall, log)
+        self._threads = max(config.threads, default=usable_cores())
 
-    def run(self, name: str | None = None) -> Built:
+    def run(self, name: str) -> Built:
         """All steps.
 
         Raises:
-            UsageError, ModelError, InputError: the source, shapes or data are wrong.
-            NoEngineError: no candidate passed; its ``outcomes`` hold the table.
+            UsageError, ModelError, InputError: the source, shapes, data or target are wrong.
+            NoEngineError: no candidate passed, or compiled; its ``outcomes`` hold the table.
         """
         able = capabilities_for(self._config)
-        versions = _versions(able)
+        check_builds(able, self._ground.made_elsewhere)
         prepared, cases = self._ground.lay()
-        candidates, baseline = self._candidates(prepared, cases, able)
         course = self._course(prepared, cases)
-        race = Race(course)
-        outcomes = tuple(race.run(candidates, baseline))
+        candidates, baseline = self._candidates(prepared, cases, able, course.lowering)
+        apart = reason_not_to_run(able, self._config)
+        if apart:
+            baseline, layers = "", LayerBook()
+            outcomes = compiled(course, by_promise(candidates, able.values()), apart)
+        else:
+            outcomes, layers = self._raced(course, candidates, baseline)
         winner = _winner(outcomes)
-        layers = profiled(course, race.podium)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         manifest = Manifest(
-            model=name or self._source.name,
+            model=name,
             candidate=winner.candidate,
             format=able[winner.candidate.target.runtime].format,
             signature=prepared.signature,
             files={},
             executed=winner.executed,
             latency=winner.latency,
-            gate=_passed(winner),
+            gate=GateReport(()) if apart else _passed(winner),
             budget=self._config.budget,
             outcomes=outcomes,
             baseline=baseline,
             goal=self._config.goal,
-            provenance=self._provenance(prepared, versions),
+            provenance=self._provenance(prepared, able),
         )
-        return self._seal(course.engine(winner.candidate), manifest, layers)
+        return self._seal(course, manifest, layers, candidates)
+
+    def kit(self, name: str) -> Path:
+        """The same up to the race, as a folder that another machine goes on from; raises as :meth:`run`."""
+        able = capabilities_for(self._config)
+        check_travels(able)
+        prepared, cases = self._ground.lay()
+        course = self._course(prepared, cases)
+        candidates, _ = self._candidates(prepared, cases, able, course.lowering)
+        folder = self._folder / "kit"
+        self._make_kit(name, course, candidates, self._provenance(prepared, able), folder)
+        self._log.write("finished", seconds=round(self._log.seconds, 1))
+        return folder
+
+    def _raced(
+        self, course: Course, candidates: tuple[Candidate, ...], baseline: str
+    ) -> tuple[tuple[Outcome, ...], LayerBook]:
+        race = Race(course)
+        outcomes = tuple(race.run(candidates, baseline))
+        return outcomes, profiled(course, race.podium)
 
     def _candidates(
-        self, prepared: Prepared, cases: Cases, able: dict[str, Capabilities]
+        self, prepared: Prepared, cases: Cases, able: dict[str, Capabilities], lowering: Lowering
     ) -> tuple[tuple[Candidate, ...], str]:
         """What takes part, and the name of the one that speed-ups are told against."""
-        dynamic, backends = bool(prepared.signature.dynamic_dims), tuple(able.values())
-        entrants = candidates_for(cases.profile, self._config, dynamic, backends, bool(cases.calibration))
+        dynamic, ready = bool(prepared.signature.dynamic_dims), self._ground.lower(lowering)
+        backends, apart = takers(able, self._config, bool(self._ground.program))
+        entrants = candidates_for(cases.profile, self._config, dynamic, backends, bool(cases.calibration), ready)
         baseline = baseline_of(entrants.candidates, backends)
         self._log.write("candidates", names=[candidate.name for candidate in entrants.candidates], baseline=baseline,
-                        left_out=entrants.left_out)  # fmt: skip
+                        left_out=(*apart, *entrants.left_out))  # fmt: skip
         return entrants.candidates, baseline
 
     def _course(self, prepared: Prepared, cases: Cases) -> Course:
@@ -121,6 +147,8 @@ class Build:
             data_digest=cases.data_digest,
             threads=self._threads,
             seed=self._config.seed,
+            inputs=tuple(case.inputs for case in cases.cases),
+            program=self._ground.program,
         )
         return Course(
             signature=prepared.signature,
@@ -135,27 +163,39 @@ class Build:
             log=self._log,
         )
 
-    def _seal(self, engine: Path, manifest: Manifest, layers: LayerBook) -> Built:
-        """The version directory: engine, build log, report, and a manifest over all of them."""
-        version_dir = engine.rename(self._folder / "version")
-        papers = version_dir / "tailorbird"
-        papers.mkdir()
-        (self._folder / "build.jsonl").rename(papers / "build.jsonl")
+    def _seal(self, course: Course, manifest: Manifest, layers: LayerBook, candidates: tuple[Candidate, ...]) -> Built:
+        """The version directory: engine, what it is judged by elsewhere, build log, report, and a manifest over all."""
+        version_dir = course.engine(manifest.candidate).rename(self._folder / "version")
+        (version_dir / sealing.PAPERS).mkdir()
+        if not manifest.qualified:
+            sent = send(course.cases, course.metric, version_dir / CASES)
+            self._log.write(
+                "not qualified", target=str(manifest.candidate.target), cases=len(sent.cases), left=sent.left
+            )
+        if self._config.keep_kit:
+            self._make_kit(manifest.model, course, candidates, manifest.provenance, version_dir / KEPT_KIT)
+        (self._folder / "build.jsonl").rename(version_dir / sealing.BUILD_LOG)
         shutil.copyfile(self._ground.outline, version_dir / OUTLINE)
-        (version_dir / LAYERS).write_bytes(encode_layers(layers))
-        write_report(papers / "report.html", manifest, read_events(papers / "build.jsonl"), layers)
-        return Built(bundle.seal(version_dir, manifest), version_dir)
+        return Built(sealing.seal(version_dir, manifest, layers), version_dir)
 
-    def _provenance(self, prepared: Prepared, versions: dict[str, str]) -> Provenance:
+    def _make_kit(
+        self, name: str, course: Course, candidates: tuple[Candidate, ...], provenance: Provenance, folder: Path
+    ) -> KitManifest:
+        stuff = Stuff(name, self._ground, course.lowering, candidates, self._config, provenance)
+        return make_kit(stuff, folder, self._log)
+
+    def _provenance(self, prepared: Prepared, able: dict[str, Capabilities]) -> Provenance:
+        origin = self._ground.origin(prepared)
         return Provenance(
-            source=Path(self._source.text).name,
-            source_digest=program_digest(self._source) if self._source.is_program else prepared.source_digest,
+            source=origin.source,
+            source_digest=origin.digest,
             normalised_digest=prepared.normalised_digest,
             passes=prepared.passes,
-            versions=versions,
+            versions=_versions(able),
             device=cpu_facts(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             ingredients=self._whole,
+            parent=origin.parent,
         )
 
 

@@ -35,6 +35,13 @@ _READING = (
     "error of a tenth and more is better.</p>"
 )
 
+_NOT_RUN = (
+    "<h2>Not qualified</h2><p>This engine was compiled and has not run: nobody knows yet whether it is right, and how "
+    "fast. It cannot be served, nor published. On a machine of its target <code>tailorbird qualify BUNDLE</code> runs "
+    "the gate on it, with the inputs and the model’s own answers that travel in the bundle, measures it, and writes a "
+    "bundle that can.</p>"
+)
+
 _NARROW = (350, 330)
 """The plot's size for a phone, whose letters must not shrink with it."""
 
@@ -64,10 +71,7 @@ def _page(manifest: Manifest, events: Sequence[Event], layers: LayerBook) -> str
         _READING,
         _pictures(manifest, events, goal),
         candidates_table(manifest.outcomes, goal),
-        latency_table(manifest.latency),
-        layer_times(layers),
-        precision_map(layers),
-        gate_table(manifest.gate, manifest.executed),
+        *(_as_run(manifest, layers) if manifest.qualified else (_NOT_RUN,)),
         notes_html(manifest.candidate, events),
         phases_html(events),
         reproduce_html(manifest, events),
@@ -80,6 +84,16 @@ def _page(manifest: Manifest, events: Sequence[Event], layers: LayerBook) -> str
     )
 
 
+def _as_run(manifest: Manifest, layers: LayerBook) -> tuple[str, ...]:
+    """What is known only of an engine that ran."""
+    return (
+        latency_table(manifest.latency),
+        layer_times(layers),
+        precision_map(layers),
+        gate_table(manifest.gate, manifest.executed),
+    )
+
+
 def _head(manifest: Manifest, goal: Goal) -> str:
     winner = next(outcome for outcome in manifest.outcomes if outcome.status is Status.CHOSEN)
     counts = Counter(outcome.status for outcome in manifest.outcomes if outcome.status is not Status.CHOSEN)
@@ -89,8 +103,19 @@ def _head(manifest: Manifest, goal: Goal) -> str:
         f'<p class="lead">Chosen of {len(manifest.outcomes)} candidates{f" ({fates})" if fates else ""}: '
         f'<strong class="won">{escape(manifest.candidate.name)}</strong>, {_speed(winner, manifest, goal)}.</p>'
         f'<p class="lead">{escape(winner.reason[:1].upper() + winner.reason[1:])}.{_gain(manifest, goal)}</p>'
-        f'<p class="lead">Gate: {escape(manifest.gate.verdict)}; {len(manifest.gate.checks)} checks.</p>'
+        f'<p class="lead">{_verdict(manifest)}</p>'
     )
+
+
+def _verdict(manifest: Manifest) -> str:
+    """What the gate said, and on which machine where that is not the one that built."""
+    if not manifest.qualified:
+        return f"Not qualified: it has to run on a machine with {escape(str(manifest.candidate.target))} first."
+    facts = manifest.provenance
+    where = (
+        f" Qualified {escape(facts.qualified)} on {escape(facts.device.get('cpu', '?'))}." if facts.qualified else ""
+    )
+    return f"Gate: {escape(manifest.gate.verdict)}; {len(manifest.gate.checks)} checks.{where}"
 
 
 def _speed(winner: Outcome, manifest: Manifest, goal: Goal) -> str:

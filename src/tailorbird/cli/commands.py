@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 import tailorbird
-from tailorbird.cli import admin, cache, keys, render, repo, tokens
-from tailorbird.cli.bench import bench
-from tailorbird.cli.compare import compare
-from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
+from tailorbird.cli import cache, render
+from tailorbird.cli.flags import Accuracy, Elsewhere, Search, Serving, settings_of
 from tailorbird.cli.progress import BuildProgress
-from tailorbird.cli.serve import serve
-
-if TYPE_CHECKING:
-    pass
-
-app = App(name="tailorbird", help="From a trained model to the fastest engine that is still right, served.",
-          version=tailorbird.__version__, suppress_keyboard_interrupt=False)  # fmt: skip
-app.command(repo.app)
-app.command(cache.app)
-app.command(keys.app)
-app.command(keys.sign)
-app.command(keys.export_signature)
-app.command(tokens.app)
-app.command(admin.app)
-app.command(bench)
-app.command(compare)
-app.command(serve)
+from tailorbird.domain.config import BuildConfig, Limits
+from tailorbird.domain.errors import UsageError
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on stdout.")]
 Unsigned = Annotated[
     bool, Parameter(negative="", help="Local experiments: also load what has no signature by a trusted key.")
 ]
 ExplainCache = Annotated[bool, Parameter(negative="", help="Say what was found in the cache, and what changed.")]
-_SERVING, _ACCURACY, _SEARCH = Serving(), Accuracy(), Search()
+_SERVING, _ACCURACY, _SEARCH, _ELSEWHERE = Serving(), Accuracy(), Search(), Elsewhere()
 
 
-@app.command
 def inspect(model: str, *, shapes: str = "", trial: bool = True, json: Json = False) -> None:
     """Say what a model is, what it costs, and what stands in the way of each backend.
 
@@ -55,7 +37,6 @@ def inspect(model: str, *, shapes: str = "", trial: bool = True, json: Json = Fa
         render.pairs(render.inspection_pairs(found))
 
 
-@app.command
 def build(
     model: str,
     *,
@@ -65,6 +46,7 @@ def build(
     serving: Serving = _SERVING,
     accuracy: Accuracy = _ACCURACY,
     search: Search = _SEARCH,
+    elsewhere: Elsewhere = _ELSEWHERE,
     config: Path = Path("tailorbird.toml"),
     explain_cache: ExplainCache = False,
     json: Json = False,
@@ -72,14 +54,17 @@ def build(
     """Find the fastest engine that is still right on this machine, and say why.
 
     Args:
-        model: an ONNX file, a .pt2 file of torch.export, or module:callable.
-        output: the bundle to write, NAME.engine.
+        model: an ONNX file, a .pt2 file of torch.export, module:callable, or a build kit to finish here.
+        output: the bundle to write, NAME.engine; or NAME.kit, a build kit for another machine to finish.
         repo: a repository to publish into, a folder or s3://bucket/prefix.
         name: the model's name in it.
         config: settings from a TOML file; flags win over it.
     """
-    settings = settings_of(config, serving, accuracy, search)
+    settings = settings_of(config, serving, accuracy, search, elsewhere)
     asked = cache.Asked()
+    if output is not None and output.suffix == ".kit":
+        _make_kit(model, output, repo, name, settings, json)
+        return
     with BuildProgress(quiet=json) as progress:
         result = tailorbird.build(
             model, output=output, repository=repo, name=name, config=settings, observers=[progress, asked]
@@ -87,7 +72,49 @@ def build(
     _show_result(result, json, asked.events if explain_cache else None)
 
 
-@app.command
+def qualify(
+    bundle: Path,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    repo: str | None = None,
+    name: str | None = None,
+    time_limit: float = Limits().seconds,
+    memory_limit: int = Limits().memory_bytes >> 20,
+    json: Json = False,
+) -> None:
+    """Gate and measure an unqualified bundle on the device that it was built for; without a pass nothing is written.
+
+    Args:
+        bundle: a .engine file, as build --target and build --no-qualify write them.
+        output: the qualified bundle, NAME.engine; NAME.qualified.engine beside the other without it and --repo.
+        repo: a repository to publish into, a folder or s3://bucket/prefix.
+        name: the model's name in it.
+        time_limit: seconds one step may take.
+        memory_limit: MiB the engine may use.
+    """
+    beside = None if repo else bundle.with_name(f"{bundle.stem}.qualified.engine")
+    limits = Limits(seconds=time_limit, memory_bytes=memory_limit << 20)
+    with BuildProgress(quiet=json) as progress:
+        result = tailorbird.qualify(
+            bundle, output=output or beside, repository=repo, name=name, limits=limits, observers=[progress]
+        )
+    _show_result(result, json)
+
+
+def rebuild(repository: str, model: str, *, version: int | None = None, channel: str = "", json: Json = False) -> None:
+    """Build a version again on this machine from the build kit that it keeps, and publish it as the next version.
+
+    Args:
+        repository: a folder, or s3://bucket/prefix.
+        model: the model.
+        version: the latest without it.
+        channel: let this one point at the new version.
+    """
+    with BuildProgress(quiet=json) as progress:
+        result = tailorbird.rebuild(repository, model, version=version, channel=channel, observers=[progress])
+    _show_result(result, json)
+
+
 def run(
     engine: Path, *, inputs: Path, output: Path | None = None, allow_unsigned: Unsigned = False, json: Json = False
 ) -> None:
@@ -111,7 +138,6 @@ def run(
         render.pairs((name, render.array_line(array)) for name, array in outputs.items())
 
 
-@app.command
 def demo(*, output: Path = Path("demo-output"), json: Json = False) -> None:
     """Build, publish, serve and query two real models, and leave a page to look at.
 
@@ -123,7 +149,6 @@ def demo(*, output: Path = Path("demo-output"), json: Json = False) -> None:
     run_demo(output, json)
 
 
-@app.command
 def bom(bundle: Path, *, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None) -> None:
     """Write a bundle's bill of materials: CycloneDX 1.6 with a model card, facts only.
 
@@ -138,7 +163,6 @@ def bom(bundle: Path, *, output: Annotated[Path | None, Parameter(name=["--outpu
         output.write_bytes(bill)
 
 
-@app.command
 def doctor(*, json: Json = False) -> None:
     """Say which backends are here, which are not, why, and what to install."""
     from tailorbird.backends.host import cpu_facts
@@ -150,6 +174,18 @@ def doctor(*, json: Json = False) -> None:
     render.pairs(cpu_facts().items())
     render.out.print()
     render.out.print(render.doctor_table(report))
+
+
+def _make_kit(model: str, output: Path, repo: str | None, name: str | None, settings: BuildConfig, json: bool) -> None:
+    if repo is not None:
+        raise UsageError("a build kit cannot be published", got=repo, hint="leave --repo out, and finish the kit first")
+    with BuildProgress(quiet=json) as progress:
+        kit = tailorbird.make_kit(model, output, name=name, config=settings, observers=[progress])
+    if json:
+        render.write_json({"kit": str(kit)})
+    else:
+        render.out.print(f"\nwrote {kit}; finish it on its device: tailorbird build {kit} -o NAME.engine", markup=False,
+                         soft_wrap=True)  # fmt: skip
 
 
 def _show_result(result: tailorbird.Result, json: bool, asked: list[dict[str, Any]] | None = None) -> None:
@@ -171,6 +207,7 @@ def _as_data(result: tailorbird.Result) -> dict[str, object]:
         "bundle": str(result.bundle) if result.bundle else None,
         "version_dir": str(result.version_dir) if result.version_dir else None,
         "chosen": result.winner.candidate.name,
+        "qualified": result.manifest.qualified,
         "speedup": result.speedup,
         "table": result.table,
     }

@@ -78,7 +78,25 @@ class Search:
     ] = None
 
 
-def settings_of(config: Path, *groups: Serving | Accuracy | Search) -> BuildConfig:
+@_group("Where it runs", 4)
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What to build for, and what of that can wait for the device."""
+
+    target: Annotated[
+        str | None, Parameter(help="what to build for, as tensorrt_rtx:cuda:sm86; this machine without it.")
+    ] = None
+    qualify: Annotated[
+        bool | None,
+        Parameter(negative="--no-qualify", help="gate and measure here, or leave both to 'tailorbird qualify'."),
+    ] = None
+    keep_kit: Annotated[
+        bool | None,
+        Parameter(negative="", help="keep a build kit in the bundle, to build it again where it no longer loads."),
+    ] = None
+
+
+def settings_of(config: Path, *groups: Serving | Accuracy | Search | Elsewhere) -> BuildConfig:
     """The settings of a TOML file with the flags given winning over them.
 
     Raises:

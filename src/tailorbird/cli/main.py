@@ -25,11 +25,11 @@ def run(words: list[str]) -> int:
 
     from cyclopts import CycloptsError
 
-    from tailorbird.cli.commands import app
+    from tailorbird.cli.app import app_for
 
     as_json = "--json" in words
     try:
-        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app_for(words)(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _usage(str(error))
     except TailorbirdError as error:

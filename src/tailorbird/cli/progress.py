@@ -165,6 +165,14 @@ def _quantised(event: Event) -> Iterator[str]:
     yield from (f"    [dim]{_escaped(note)}[/]" for note in event["notes"])
 
 
+def _lowered(event: Event) -> Iterator[str]:
+    how = "from the cache" if event["cached"] else f"in {event['seconds']:.1f} s"
+    of = f" of {_escaped(event['method'])}" if event["method"] else ""
+    kept = f", {len(event['kept'])} kept in FP32" if event["kept"] else ""
+    yield f"  cast to {event['precision'].upper()}{of}: {_count(event['nodes'], 'node')}{kept}, {how}"
+    yield from (f"    [dim]{_escaped(note)}[/]" for note in event["notes"])
+
+
 def _sensitivity(event: Event) -> Iterator[str]:
     groups = event["groups"]
     yield f"which layers cost the accuracy of {_escaped(event['candidate'])}: {_count(len(groups), 'group')} measured"
@@ -178,6 +186,29 @@ def _mixed(event: Event) -> Iterator[str]:
     yield f"mixed precision from {_escaped(event['seed'])} stopped: {_escaped(event['stopped'])}"
 
 
+def _not_lowered(event: Event) -> Iterator[str]:
+    yield f"  [yellow]not in the kit: the graph of {_escaped(event['candidate'])}[/]: {_escaped(event['reason'])}"
+
+
+def _kit(event: Event) -> Iterator[str]:
+    left = f", {event['left']} left behind for want of room" if event["left"] else ""
+    graphs, sets = _count(event["graphs"], "lowered graph"), _count(event["cases"], "set")
+    yield f"kit: {graphs}, {sets} of inputs and answers{left}"
+
+
+def _kit_opened(event: Event) -> Iterator[str]:
+    yield f"a build kit of {_escaped(event['source'])}, made at {event['made']}"
+
+
+def _not_qualified(event: Event) -> Iterator[str]:
+    left = f", {event['left']} left behind for want of room" if event["left"] else ""
+    yield f"not qualified; {_count(event['cases'], 'set')} of inputs and answers travel in the bundle{left}"
+
+
+def _qualifying(event: Event) -> Iterator[str]:
+    yield f"qualifying {_escaped(event['candidate'])}"
+
+
 def _not_measured(event: Event) -> Iterator[str]:
     yield f"[yellow]not measured with {event['instances']} instances: {_escaped(event['reason'])}[/]"
 
@@ -188,8 +219,10 @@ def _chosen(event: Event) -> Iterator[str]:
 
 _TEXTS = {"cache": _cache, "cache notice": _cache_notice, "normalised": _normalised, "cases": _cases,
           "reference": _reference, "candidates": _candidates,
-          "quantised": _quantised, "sensitivity": _sensitivity, "mixed": _mixed, "not measured": _not_measured,
-          "chosen": _chosen, "key made": _key_made}  # fmt: skip
+          "quantised": _quantised, "lowered": _lowered, "sensitivity": _sensitivity, "mixed": _mixed,
+          "not measured": _not_measured,
+          "chosen": _chosen, "key made": _key_made, "not lowered": _not_lowered, "kit": _kit, "kit opened": _kit_opened,
+          "not qualified": _not_qualified, "qualifying": _qualifying}  # fmt: skip
 
 
 def _tried(event: Event, width: int) -> str:

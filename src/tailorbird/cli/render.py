@@ -37,7 +37,13 @@ def _console(stream: TextIO) -> Console:
 out = _console(sys.stdout)
 err = _console(sys.stderr)
 
-_STYLES = {Status.CHOSEN: "bold green", Status.SLOWER: "", Status.STOPPED: "dim", Status.NOT_TRIED: "dim"}
+_STYLES = {
+    Status.CHOSEN: "bold green",
+    Status.SLOWER: "",
+    Status.STOPPED: "dim",
+    Status.NOT_TRIED: "dim",
+    Status.NOT_RUN: "",
+}
 _ENDED = frozenset({Status.FAILED, Status.CRASHED, Status.TIMED_OUT, Status.OUT_OF_MEMORY})
 """Ended by an error, whose words are shown whole: there may be no other place to read them."""
 
@@ -116,6 +122,9 @@ def result_lines(manifest: Manifest) -> Iterable[str]:
     """What a build came to, below its table: the speed-up, and rows a second where several instances were measured."""
     from tailorbird.builder.figures import gains
 
+    if not manifest.qualified:
+        yield f"not qualified: on a machine with {manifest.candidate.target} run: tailorbird qualify BUNDLE"
+        return
     goal = manifest.goal
     ratio = speedup(manifest.outcomes, manifest.baseline, goal)
     if manifest.baseline == manifest.candidate.name:

@@ -37,6 +37,8 @@ class Models:
     """Requests of a model accepted and not yet answered."""
     allow_unsigned: Annotated[bool, Parameter(negative="")] = False
     """Local experiments: also load what has no signature by a trusted key."""
+    rebuild_stale: Annotated[bool, Parameter(negative="")] = False
+    """At the start build again what this machine cannot load, from the build kit that its version keeps."""
 
 
 @Parameter(name="*", group=_CHANGES)
@@ -143,6 +145,7 @@ def serve(
         port=listening.port,
         channel=models.channel,
         allow_unsigned=models.allow_unsigned,
+        rebuild_stale=models.rebuild_stale,
         grpc_port=listening.grpc_port,
         metrics_port=listening.metrics_port,
         max_connections=listening.max_connections,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,9 @@ MANIFEST = "tailorbird/manifest.json"
 SIGNATURE = "tailorbird/signature.json"
 UNLISTED = frozenset({MANIFEST, SIGNATURE})
 """What a manifest cannot hold the digest of: itself, and a signature made over it."""
+
+KEPT_KIT = "tailorbird/kit"
+"""Where a version keeps the build kit that it can be built from again, if it does."""
 
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_DEPTH = 8
@@ -63,18 +66,29 @@ def seal(version_dir: Path, manifest: Manifest) -> Manifest:
         BundleError: a file is no plain file or has no plain name, the engine's file is missing, the
             manifest would not read back, or the disk refused.
     """
-    with _disk(f"seal {version_dir}"):
-        names = sorted(_content(version_dir))
+    sealed = msgspec.structs.replace(manifest, files=digests(version_dir))
+    _check_engine_file(sealed)
+    data = encode_manifest(sealed)
+    decode_manifest(data)  # what could not be read back (JSON has no infinity) must fail here, not at a load
+    write_manifest(version_dir, data)
+    return sealed
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Digest of every file below a folder but its manifest and signature; raises as :func:`seal` does."""
+    with _disk(f"seal {folder}"):
+        names = sorted(_content(folder))
         for name in names:
             _check_name(name)
-        sealed = msgspec.structs.replace(manifest, files={n: digest_file(version_dir / n) for n in names})
-        _check_engine_file(sealed)
-        data = encode_manifest(sealed)
-        decode_manifest(data)  # what could not be read back (JSON has no infinity) must fail here, not at a load
-        (version_dir / MANIFEST).parent.mkdir(exist_ok=True)
-        (version_dir / MANIFEST).write_bytes(data)
-        sync_tree(version_dir)
-    return sealed
+        return {name: digest_file(folder / name) for name in names}
+
+
+def write_manifest(folder: Path, data: bytes) -> None:
+    """Write a manifest's bytes, and bring the whole folder to the disk; raises :class:`BundleError` when it refuses."""
+    with _disk(f"seal {folder}"):
+        (folder / MANIFEST).parent.mkdir(exist_ok=True)
+        (folder / MANIFEST).write_bytes(data)
+        sync_tree(folder)
 
 
 def read_manifest(version_dir: Path) -> Manifest:
@@ -109,12 +123,17 @@ def verify(version_dir: Path) -> Manifest:
 
 def verify_files(version_dir: Path, manifest: Manifest) -> None:
     """Hold every file of a version against a manifest that was read already; raises as :func:`verify` does."""
-    with _disk(f"verify {version_dir}"):
-        found = set(_content(version_dir))
-        _check_names(version_dir, found, set(manifest.files))
-        for name, expected in sorted(manifest.files.items()):
-            _check_digest(version_dir, name, expected)
+    check_files(version_dir, manifest.files)
     _check_engine_file(manifest)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Hold every file of a folder but its manifest and signature against digests; raises as :func:`verify` does."""
+    with _disk(f"verify {folder}"):
+        found = set(_content(folder))
+        _check_names(folder, found, set(files))
+        for name, expected in sorted(files.items()):
+            _check_digest(folder, name, expected)
 
 
 def _check_names(version_dir: Path, found: set[str], listed: set[str]) -> None:

@@ -48,6 +48,12 @@ class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Precisions to try; empty means every one this machine executes."""
     cache: str = ""
     """Directory of what builds share; empty means ``$TAILORBIRD_CACHE`` or ``~/.cache/tailorbird``."""
+    target: str = ""
+    """What to build for, as ``tensorrt_rtx:cuda:sm86``; empty means this machine, with every backend that serves."""
+    qualify: bool = True
+    """Whether engines are run here. Without, the bundle is unqualified until ``tailorbird qualify`` has run it."""
+    keep_kit: bool = False
+    """Whether the bundle holds a build kit, from which it can be built again where its engine no longer loads."""
     budget: Budget = Budget()
     limits: Limits = Limits()
     seed: int = 0

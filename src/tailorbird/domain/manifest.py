@@ -31,6 +31,14 @@ class Provenance(msgspec.Struct, frozen=True):
     """UTC, ISO 8601."""
     ingredients: dict[str, str] = {}
     """All that the build follows from, by name: digests of source and data, settings, tools, device."""
+    parent: str = ""
+    """Digest of the manifest that this one came out of: of an unqualified bundle, or of a build kit."""
+    built_on: dict[str, str] = {}
+    """The device that compiled the engine, where another qualified it; ``device`` is the one it was gated on."""
+    built_with: dict[str, str] = {}
+    """Versions of the tools there."""
+    qualified: str = ""
+    """When another device than the builder's qualified it: UTC, ISO 8601."""
 
 
 class EngineFormat(msgspec.Struct, frozen=True):
@@ -63,6 +71,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     goal: Goal = Goal()
     """What fastest meant."""
     provenance: Provenance
+
+    @property
+    def qualified(self) -> bool:
+        """Whether this very engine passed its gate and was measured; without both it is for no use but qualifying."""
+        return self.gate.passed and bool(self.latency)
 
 
 def speedup(outcomes: Sequence[Outcome], baseline: str, goal: Goal) -> float | None:

@@ -24,6 +24,8 @@ class Status(StrEnum):
     TIMED_OUT = "timed out"
     OUT_OF_MEMORY = "out of memory"
     NOT_TRIED = "not tried"
+    NOT_RUN = "not run"
+    """Compiled for a device that is not here."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from tailorbird.repository.gc import UNFINISHED, Garbage
 from tailorbird.repository.hooks import Hooks
 from tailorbird.repository.incoming import copied, settled
 from tailorbird.repository.log import Draft, Log, checked_reason
+from tailorbird.repository.machine import check_qualified
 from tailorbird.repository.objects import Objects
 from tailorbird.repository.rules import Keep
 from tailorbird.repository.served import in_service, latest_of
@@ -168,7 +169,7 @@ class Repository(Hooks):
             The version's number.
 
         Raises:
-            BundleError: the bundle is incomplete, altered, foreign, or not signed by a trusted key.
+            BundleError: the bundle is incomplete, altered, foreign, not signed by a trusted key, or not qualified.
             UsageError: the model's name is not one, or differs from another model's by case alone.
             RepositoryError: the repository could not be written; nothing of the bundle is visible then.
         """
@@ -177,6 +178,7 @@ class Repository(Hooks):
         with self._border("publish", _PUBLISH_HINT), self._mending(), self._staging() as place:
             version_dir = copied(source, place)
             found = verified(version_dir, allow_unsigned=self._allow_unsigned).manifest
+            check_qualified(found)
             name = layout.model_name(model or found.model)
             # By the staged folder's name a sweeper knows which model a killed publisher was at.
             return self._added(settled(version_dir, place / name), name, again)
@@ -317,8 +319,8 @@ class Repository(Hooks):
             raise VersionNotFound(model, version, known)
 
     def _check_promotable(self, model: str, version: int) -> None:
-        """What a version must be to be live. That it is qualified on its target is to be asked here, once it can be."""
-        verified(self._fetched(model, version), allow_unsigned=self._allow_unsigned)
+        """What a version must be to be live: intact, signed, and qualified, also where somebody else put it there."""
+        check_qualified(verified(self._fetched(model, version), allow_unsigned=self._allow_unsigned).manifest)
 
     def _checked(self, model: str, version: int) -> VersionCheck:
         try:

@@ -5,7 +5,9 @@ Keys of ``parameters`` are those the READMEs of Triton's onnxruntime and openvin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
 
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
@@ -18,8 +20,11 @@ _DEFAULT_FILENAMES = {
     "onnxruntime": "model.onnx",
     "openvino": "model.xml",
     "tensorrt": "model.plan",
-    "pytorch": "model.pt",
+    "pytorch": "model.pt2",
 }
+_BY_PLACE = frozenset({"torch_aoti"})
+"""Platforms whose tensors have no names but their places: ``INPUT__0``, ``OUTPUT__0`` (README of Triton's PyTorch
+backend, "AOT Inductor Support")."""
 
 
 def config_pbtxt(manifest: Manifest, model: str | None = None, only: int | None = None) -> bytes:
@@ -35,11 +40,12 @@ def config_pbtxt(manifest: Manifest, model: str | None = None, only: int | None 
     lines = [
         f"name: {_quoted(model or manifest.model)}",
         f"backend: {_quoted(manifest.format.backend)}",
+        *_platform(manifest),
         *_filename(manifest),
         *_version_policy(only),
         f"max_batch_size: {rows}",
-        *(_tensor("input", spec, fixed, batched=rows > 0) for spec in signature.inputs),
-        *(_tensor("output", spec, fixed, batched=rows > 0) for spec in signature.outputs),
+        *(_tensor("input", spec, fixed, batched=rows > 0) for spec in _named(manifest, "INPUT", signature.inputs)),
+        *(_tensor("output", spec, fixed, batched=rows > 0) for spec in _named(manifest, "OUTPUT", signature.outputs)),
         f"instance_group [ {{ count: {manifest.candidate.instances} kind: {_kind(manifest.candidate)} }} ]",
         *(_parameter(key, value) for key, value in sorted(_parameters(manifest).items())),
     ]
@@ -51,11 +57,13 @@ def max_batch_size(manifest: Manifest) -> int:
 
     Full shapes it is when the batch dim does not lead every input and output, when a tensor has no
     other dim (Triton allows none without), or when the engine's own shapes are fixed: Triton batches
-    only engines whose first dim is open.
+    only engines whose first dim is open. Its PyTorch backend batches none that were compiled ahead of time.
     """
     signature, candidate = manifest.signature, manifest.candidate
     batch = signature.batch_dim
     specs = (*signature.inputs, *signature.outputs)
+    if manifest.format.platform in _BY_PLACE:
+        return 0
     led = all(len(spec.dims) > 1 and spec.dims[0] == batch for spec in specs)
     if batch is None or not led or candidate.shape_mode is ShapeMode.STATIC:
         return 0
@@ -72,6 +80,19 @@ def _filename(manifest: Manifest) -> Iterable[str]:
     name = manifest.format.filename
     if _DEFAULT_FILENAMES.get(manifest.format.backend) != name:
         yield f"default_model_filename: {_quoted(name)}"
+
+
+def _platform(manifest: Manifest) -> Iterable[str]:
+    """Said where the backend alone does not tell which of its kinds of engine it is to load."""
+    if manifest.format.platform in _BY_PLACE:
+        yield f"platform: {_quoted(manifest.format.platform)}"
+
+
+def _named(manifest: Manifest, kind: str, specs: Sequence[TensorSpec]) -> Iterable[TensorSpec]:
+    """Tensors by the names that the other server knows them by."""
+    if manifest.format.platform not in _BY_PLACE:
+        return specs
+    return (msgspec.structs.replace(spec, name=f"{kind}__{place}") for place, spec in enumerate(specs))
 
 
 def _version_policy(only: int | None) -> Iterable[str]:
@@ -119,7 +140,15 @@ def _openvino(candidate: Candidate) -> dict[str, str]:
     return chosen | ({"HINT_BF16": "YES"} if rest is Precision.BF16 else {})
 
 
-_PARAMETERS: dict[str, Callable[[Candidate], dict[str, str]]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _pytorch(candidate: Candidate) -> dict[str, str]:
+    return {"INTRA_OP_THREAD_COUNT": str(candidate.threads), "INTER_OP_THREAD_COUNT": "1"}
+
+
+_PARAMETERS: dict[str, Callable[[Candidate], dict[str, str]]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "pytorch": _pytorch,
+}
 
 
 def _quoted(text: str) -> str:

@@ -10,23 +10,18 @@ import weakref
 from contextlib import ExitStack
 from pathlib import Path
 
-from tailorbird.backends import registry
-from tailorbird.backends.base import Capabilities, Session
-from tailorbird.backends.host import sums_int8_exactly
+from tailorbird.backends.base import Session
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.closing import Closing
 from tailorbird.domain.dtype import Array
-from tailorbird.domain.errors import BundleError, UsageError
+from tailorbird.domain.errors import BundleError
 from tailorbird.domain.files import reason
-from tailorbird.domain.manifest import Manifest
-from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository import layout
+from tailorbird.repository.machine import backend_here, check_machine, check_qualified
 from tailorbird.repository.opening import repository_of
 from tailorbird.repository.signing.trust import Verified, verified
 
-_WIDENING = ("x86_64", "avx2", "avx512", "amx")
-"""Each of these instruction sets contains those before it."""
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -61,8 +56,8 @@ def open_bundle(path: Path, *, allow_unsigned: bool = False) -> LoadedEngine:
         allow_unsigned: for local experiments; see :func:`tailorbird.repository.signing.trust.verified`.
 
     Raises:
-        BundleError: there is no bundle at ``path``; it is altered, or not signed by a key trusted here; or this
-            machine cannot run it.
+        BundleError: there is no bundle at ``path``; it is altered, or not signed by a key trusted here; it has not
+            run on its device yet; or this machine cannot run it.
         BackendUnavailable: its runtime is not installed here.
         BackendError: its runtime refused it.
     """
@@ -98,37 +93,11 @@ def _loaded(version_dir: Path, resources: ExitStack, allow_unsigned: bool) -> Lo
     if (own := _unchanging(version_dir, resources)) != version_dir:
         version_dir, found = own, verified(own, allow_unsigned=allow_unsigned)
     manifest, candidate = found.manifest, found.manifest.candidate
-    try:
-        backend = registry.backend(candidate.target.runtime)
-    except UsageError as error:
-        what = f"the engine needs the runtime '{candidate.target.runtime}'"
-        hint = f"upgrade Tailorbird, or build for one of {error.expected}"
-        raise BundleError(what, got="no backend of that name", hint=hint) from error
-    _check_machine(manifest, backend.capabilities())
+    check_qualified(manifest)
+    backend = backend_here(manifest)
+    check_machine(version_dir, manifest, backend)
     session = backend.open(version_dir, candidate, manifest.signature)
     return LoadedEngine(found, session, resources.pop_all())
-
-
-def _check_machine(manifest: Manifest, here: Capabilities) -> None:
-    target, precision = manifest.candidate.target, manifest.candidate.precision
-    if target.device != here.target.device or not _covers(here.target.arch, target.arch):
-        hint = "build it on this machine, or on one like it"
-        what = "the engine was built for another machine"
-        raise BundleError(what, got=target, expected=here.target, hint=hint)
-    if not here.runs(manifest.candidate):
-        what = f"the engine's precision does not run in {target.runtime} on this machine"
-        hint = "build it on this machine"
-        raise BundleError(what, got=precision, expected=", ".join(here.precisions), hint=hint)
-    overflows = precision is Precision.INT8 and not sums_int8_exactly()
-    if overflows and sums_int8_exactly(manifest.provenance.device):
-        raise BundleError("the engine's INT8 sums would overflow on this machine", got="a CPU without VNNI",
-                          expected="VNNI or AMX, as where it was built", hint="build it on this machine")  # fmt: skip
-
-
-def _covers(here: str, needed: str) -> bool:
-    if here in _WIDENING and needed in _WIDENING:
-        return _WIDENING.index(here) >= _WIDENING.index(needed)
-    return here == needed
 
 
 def _version_dir(path: Path, resources: ExitStack) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from tailorbird.domain import bundle, bundlefile
+from tailorbird.domain import archive, bundle, bundlefile
 from tailorbird.domain.cache import Cache, cache_root
 from tailorbird.domain.digest import digest_bytes, digest_file
 from tailorbird.domain.errors import BundleError, RepositoryError, TailorbirdError
@@ -100,10 +100,10 @@ class RemoteRepository(Repository):
     def _download(self, model: str, version: int, manifest: bytes, folder: Path) -> None:
         """Every file that the manifest names, into ``folder``. What they hold is for the caller to check."""
         names = decode_manifest(manifest).files
-        if len(names) > bundlefile.MAX_ENTRIES or not all(map(bundle.is_plain_path, names)):
+        if len(names) > archive.MAX_ENTRIES or not all(map(bundle.is_plain_path, names)):
             what = f"the manifest of {self.location(model, version)} is refused"
             raise BundleError(what, got=f"{len(names)} files",
-                              expected=f"at most {bundlefile.MAX_ENTRIES} plain names")  # fmt: skip
+                              expected=f"at most {archive.MAX_ENTRIES} plain names")  # fmt: skip
         place = folder / _FOLDER
         for name in names:
             (place / name).parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,7 @@ OTHER: dict[str, Any] = {
     "min_shapes": "x:1x4", "opt_shapes": "x:2x4", "max_shapes": "x:4x4", "labels": "y", "metric": "top5",
     "ranges": (Ranges.PERCENTILE,), "objective": Objective.THROUGHPUT, "slo_ms": 3.0, "time_budget": 1.0,
     "backends": ("openvino",), "precisions": ("fp32",), "seed": 7, "threads": (host.usable_cores(),),
+    "target": "onnxruntime:cpu:avx2", "qualify": False, "keep_kit": True,
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_the_command_says_so_and_exits_with_2(capsys: pytest.CaptureFixture[str]
 
 def test_other_commands_do_not_load_the_demo() -> None:
     code = (
-        "import sys, tailorbird.cli.commands\n"
+        "import sys; from tailorbird.cli.app import app_for; app_for([])\n"
         "print([name for name in sys.modules if name.startswith(('tailorbird.demo', 'PIL', 'tritonclient'))])"
     )
     assert tree.run_python(code).stdout == "[]\n"

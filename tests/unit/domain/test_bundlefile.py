@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tailorbird.domain import bundle, bundlefile
+from tailorbird.domain import archive, bundle, bundlefile
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.manifest import encode_manifest
 from tests import bundles
@@ -236,7 +236,7 @@ def test_files_larger_than_the_bundle_are_refused(engine: Path, tmp_path: Path) 
 
 
 def test_too_many_files_are_refused(engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundlefile, "MAX_ENTRIES", 4)
+    monkeypatch.setattr(archive, "MAX_ENTRIES", 4)
     assert refusal(engine, tmp_path / "out").message.startswith(
         f"{engine} is refused: it has too many files: got 6, expected at most 4"
     )
@@ -250,11 +250,11 @@ def test_a_vast_list_of_files_is_not_even_read(engine: Path, tmp_path: Path) -> 
             archive.writestr(info, "")
 
     rezip(engine, many)
-    bound, bundlefile._MAX_READ = bundlefile._MAX_READ, 100_000
+    bound, archive._MAX_READ = archive._MAX_READ, 100_000
     try:
         error = refusal(engine, tmp_path / "out")
     finally:
-        bundlefile._MAX_READ = bound
+        archive._MAX_READ = bound
     assert error.what == "the bundle's list of files is too large"
 
 

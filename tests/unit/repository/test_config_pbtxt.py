@@ -272,3 +272,21 @@ def test_a_built_engine_is_described_as_its_manifest_says(model_config: Any, tmp
     named = config.default_model_filename or {"onnxruntime": "model.onnx", "openvino": "model.xml"}[runtime]
     assert named == manifest.format.filename
     assert (store.version_dir("tiny") / named).is_file()
+
+
+def test_a_package_of_aotinductor_word_for_word() -> None:
+    """Triton's PyTorch backend knows its tensors by their places, does not batch them, and is told the platform."""
+    manifest = described({"ids": ("n", 16), "mask": ("n", 16)}, {"y": ("n", 8)}, {"ids": (8, 16), "mask": (8, 16)})
+    pytorch = EngineFormat(backend="pytorch", platform="torch_aoti", filename="model.pt2")
+    assert config_pbtxt(msgspec.structs.replace(manifest, format=pytorch)).decode().splitlines()[1:] == [
+        'name: "tiny"',
+        'backend: "pytorch"',
+        'platform: "torch_aoti"',
+        "max_batch_size: 0",
+        'input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ -1, 16 ] } ]',
+        'input [ { name: "INPUT__1" data_type: TYPE_FP32 dims: [ -1, 16 ] } ]',
+        'output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ -1, 8 ] } ]',
+        "instance_group [ { count: 1 kind: KIND_CPU } ]",
+        'parameters { key: "INTER_OP_THREAD_COUNT" value: { string_value: "1" } }',
+        'parameters { key: "INTRA_OP_THREAD_COUNT" value: { string_value: "1" } }',
+    ]

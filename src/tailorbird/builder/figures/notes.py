@@ -34,12 +34,20 @@ def _reused(event: Event) -> Iterable[str]:
     return [f"From the cache: {event['kind']}, made {event['made']}."] if event.get("hit") else []
 
 
+def _lowering(event: Event) -> Iterable[str]:
+    """What it did, and of the nodes that stay in FP32 their number and the first: the build log has them all."""
+    kept = event["kept"]
+    stay = [f"{len(kept)} of its nodes stay in FP32, the first is {kept[0]['node']}: {kept[0]['why']}"] if kept else []
+    return [*event["notes"], *stay]
+
+
 _NOTES: Mapping[str, Callable[[Event], Iterable[str]]] = {
     "cache": _reused,
     "cache notice": lambda event: [f"Cache, {event['kind']}: {event['what']}: {event['reason']}"],
     "cases": lambda event: event.get("notes", ()),
     "candidates": lambda event: [f"Left out: {reason}." for reason in event.get("left_out", ())],
     "quantised": lambda event: [f"{event['method']}: {note}" for note in event["notes"]],
+    "lowered": lambda event: [f"{event['precision'].upper()}: {note}" for note in _lowering(event)],
     "mixed": lambda event: [f"Mixed precision from {event['seed']}: {event['stopped']}"],
     "not measured": lambda event: [f"Not measured with {event['instances']} instances: {event['reason']}"],
     "not profiled": lambda event: [f"No times by layer of {event['candidate']}: {event['reason']}"],

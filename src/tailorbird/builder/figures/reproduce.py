@@ -73,6 +73,8 @@ def _flags(config: Mapping[str, Any]) -> Iterator[str]:
             yield from _budget(value)
         elif key == "limits":
             yield from _limits(value, defaults[key])
+        elif isinstance(value, bool):
+            yield f"--{'' if value else 'no-'}{key.replace('_', '-')}"
         else:
             yield from (f"--{key.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value))
 

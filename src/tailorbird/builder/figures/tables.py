@@ -15,7 +15,7 @@ from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.profile import format_shapes
 
 _KINDS = {Status.CHOSEN: "chosen", Status.SLOWER: "", Status.STOPPED: "early", Status.NOT_TRIED: "early",
-          Status.REFUSED: "refused"}  # fmt: skip
+          Status.REFUSED: "refused", Status.NOT_RUN: "early"}  # fmt: skip
 
 
 def candidates_table(outcomes: Sequence[Outcome], goal: Goal = gains.LATENCY) -> str:

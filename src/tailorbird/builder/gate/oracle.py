@@ -57,9 +57,9 @@ class CrossCheck(msgspec.Struct, frozen=True):
 def answer(args: OracleArgs) -> OracleReport:
     """Write the source's outputs for every set of inputs; raises :class:`ModelError` when none can run it."""
     refusals = []
-    for backend in _oracles(args.backend):
+    for backend in oracles(args.backend):
         try:
-            with _as_written(backend, args) as session:
+            with as_written(backend, args) as session:
                 for inputs, outputs in zip(args.inputs, args.outputs, strict=True):
                     save_set(Path(outputs), session.run(load_set(Path(inputs))))
             return OracleReport(f"{backend.name} {backend.probe().version}")
@@ -73,14 +73,15 @@ def answer(args: OracleArgs) -> OracleReport:
 
 def cross_check(args: OracleArgs) -> CrossCheck:
     """Compare outputs already written with those of another oracle, on the first set of inputs."""
-    backend = next(iter(_oracles(args.backend)))
+    backend = next(iter(oracles(args.backend)))
     known = load_set(Path(args.outputs[0]))
-    with _as_written(backend, args) as session:
+    with as_written(backend, args) as session:
         fresh = session.run(load_set(Path(args.inputs[0])))
     return CrossCheck(min(_agreement(known[name], fresh[name]) for name in known))
 
 
-def _oracles(name: str) -> list[Backend]:
+def oracles(name: str = "") -> list[Backend]:
+    """Backends that compute a graph as it is written, the preferred first; of one name, or of all that are here."""
     chosen = (registry.backend(name),) if name else registry.available()
     able = [backend for backend in chosen if backend.capabilities().oracle is not None]
     # Our own first: what somebody else's plug-in answers is the reference only where we have none.
@@ -88,7 +89,8 @@ def _oracles(name: str) -> list[Backend]:
 
 
 @contextmanager
-def _as_written(backend: Backend, args: OracleArgs) -> Iterator[Session]:
+def as_written(backend: Backend, args: OracleArgs) -> Iterator[Session]:
+    """A session on a model without optimisation, in the graph's own types."""
     found = backend.capabilities()
     options = found.oracle or {}
     candidate = Candidate(found.target, Precision.FP32, args.profile, ShapeMode.DYNAMIC, args.threads, options)

@@ -8,7 +8,7 @@ import msgspec
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend, Capabilities
-from tailorbird.domain.candidate import Candidate, ShapeMode
+from tailorbird.domain.candidate import Candidate, Form, ShapeMode
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Shape, Signature
@@ -43,6 +43,8 @@ def try_backend(args: TrialArgs) -> Trial:
 
 
 def _attempt(backend: Backend, able: Capabilities, args: TrialArgs) -> Trial:
+    if able.form is Form.PROGRAM:
+        return Trial(("compiles PyTorch programs, not ONNX: what became of one, a build says",))
     dynamic = bool(args.signature.dynamic_dims)
     if args.shapes is None and dynamic and not able.dynamic_shapes:
         return Trial(("takes fixed shapes only: give --shapes",))

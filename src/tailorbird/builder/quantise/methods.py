@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 import msgspec
 
 from tailorbird.domain.errors import UsageError, nearest
+from tailorbird.domain.precision import Precision
 from tailorbird.domain.quantisation import Quantisation, Ranges
 
 ENTRY_POINTS = "tailorbird.quantisers"
@@ -72,6 +73,8 @@ class Method(msgspec.Struct, frozen=True):
     """Whether it can keep units in float."""
     weights_only: bool = False
     """Whether only weights are quantised, and the engine computes in float."""
+    precision: Precision = Precision.INT8
+    """What an engine of it must be seen to run, unless only weights are quantised."""
     kin: str = ""
     """A method whose engines run much the same kernels: where they were far behind, this one is not tried."""
     beside: tuple[str, ...] = ("onnx", "onnxruntime", "openvino")
@@ -85,9 +88,12 @@ BUILT_IN = (
     Method("nncf-onnx", f"{_ROOM}.nncf_onnx:quantise", "nncf", 1, (Ranges.MINMAX, Ranges.PERCENTILE)),
     Method("qdq", f"{_ROOM}.onnx_static:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True),
     Method("qoperator", f"{_ROOM}.onnx_static:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True, kin="qdq"),
+    Method("qdq-symmetric", f"{_ROOM}.onnx_symmetric:quantise", "onnxruntime", 1, tuple(Ranges), mixes=True),
+    Method("qdq-fp8", f"{_ROOM}.onnx_symmetric:quantise", "onnxruntime", 1, (Ranges.MINMAX,), mixes=True,
+           precision=Precision.FP8),
     Method("dynamic", f"{_ROOM}.onnx_dynamic:quantise", "onnxruntime", 1, mixes=True),
     Method("weights", f"{_ROOM}.nncf_weights:quantise", "nncf", 1, weights_only=True),
-)
+)  # fmt: skip
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,12 @@ def open_session(
     level: str = "ORT_ENABLE_ALL",
     optimised: Path | None = None,
     settings: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
 ) -> Any:
-    """A session on the CPU; ``optimised`` receives the graph as that level of optimisation leaves it."""
+    """A session on the CPU; ``optimised`` receives the graph as that level of optimisation leaves it.
+
+    ``without`` names optimisers that are left out.
+    """
     vendor = onnxruntime()
     options = vendor.SessionOptions()
     options.graph_optimization_level = getattr(vendor.GraphOptimizationLevel, level)
@@ -49,7 +53,9 @@ def open_session(
         options.optimized_model_filepath = str(optimised)
     for key, value in (settings or {}).items():
         options.add_session_config_entry(key, value)
-    return vendor.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return vendor.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+    )
 
 
 def border() -> vendor_border:
@@ -71,7 +77,7 @@ def seven_bits_note() -> tuple[str, ...]:
     return ("weights in 7 bits: without VNNI this CPU saturates 8-bit products",) if seven_bits() else ()
 
 
-def prepared(path: Path, scratch: Path, threads: int) -> onnx.ModelProto:
+def prepared(path: Path, scratch: Path, threads: int, without: Sequence[str] = ()) -> onnx.ModelProto:
     """The model as the quantiser needs it: named, folded, typed.
 
     Every node has a name of its own, constants are computed, batch norms and additions are folded into the
@@ -82,6 +88,7 @@ def prepared(path: Path, scratch: Path, threads: int) -> onnx.ModelProto:
         path: a normalised ONNX file.
         scratch: a directory for a passing copy.
         threads: of the runtime.
+        without: its optimisers to leave out.
 
     Raises:
         BackendError: ONNX Runtime refuses the model.
@@ -90,11 +97,11 @@ def prepared(path: Path, scratch: Path, threads: int) -> onnx.ModelProto:
     model = name_nodes(read_model(path))
     write_model(model, named)
     with border():
-        _optimise(named, scratch / _PREPARED, threads)
+        _optimise(named, scratch / _PREPARED, threads, without)
     named.unlink()
     made = _tidied(read_model(scratch / _PREPARED), model)
     with border():
-        _note_types(made, scratch / "types.onnx")
+        note_types(made, scratch / "types.onnx")
     return made
 
 
@@ -179,15 +186,18 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
         yield from _inner_reads(graph)
 
 
-def _optimise(source: Path, target: Path, threads: int) -> None:
+def _optimise(source: Path, target: Path, threads: int, without: Sequence[str]) -> None:
     settings = {}
     if source.with_name(source.name + ".data").exists():
         settings["session.optimized_model_external_initializers_file_name"] = target.name + ".data"
-    open_session(source, threads, "ORT_ENABLE_BASIC", target, settings)
+    open_session(source, threads, "ORT_ENABLE_BASIC", target, settings, without)
 
 
-def _note_types(model: onnx.ModelProto, path: Path) -> None:
-    """Say the element type of every inner float value, as the runtime knows it, its own operators included."""
+def note_types(model: onnx.ModelProto, path: Path) -> None:
+    """Say the element type of every inner float value, as the runtime knows it, its own operators included.
+
+    ``path`` is where a passing copy without the weights may lie.
+    """
     light = without_weights(model)
     declared = {value.name for value in light.graph.output}
     inner = [name for node in light.graph.node for name in node.output if name and name not in declared]

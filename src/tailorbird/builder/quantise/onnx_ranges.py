@@ -8,6 +8,7 @@ samples pass one by one, first for the extremes, then for a histogram of fixed s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,14 @@ def load(folder: Path) -> Found:
                               hint="quantise again with nothing kept") from error  # fmt: skip
 
 
-def find(
-    model: onnx.ModelProto, values: list[str], samples: tuple[str, ...], method: Ranges, scratch: Path, threads: int
+def find(  # noqa: PLR0913, PLR0917
+    model: onnx.ModelProto,
+    values: list[str],
+    samples: tuple[str, ...],
+    method: Ranges,
+    scratch: Path,
+    threads: int,
+    levels: int = _LEVELS,
 ) -> Found:
     """Run the samples and look.
 
@@ -69,6 +76,7 @@ def find(
         method: how the range follows from the values.
         scratch: a directory for a passing copy of the model.
         threads: of the runtime.
+        levels: steps that a value of one sign has; UINT8 gives it all, a symmetric type half of them.
 
     Returns:
         Finite ranges: an input's are its extremes, because white paper is no outlier; a value that was NaN or
@@ -81,33 +89,43 @@ def find(
     if not samples:
         raise TailorbirdError("calibration needs data", hint="give real inputs with --data")
     with border():
-        extremes = _extremes(model, values, samples, scratch, threads)
+        seen = extremes_of(model, values, samples, scratch, threads)
+        extremes = {name: span for name, span in seen.items() if np.isfinite(span).all()}
         if method is not Ranges.MINMAX:
             inner = {name: span for name, span in extremes.items() if name not in _inputs(model)}
             histograms = _histograms(model, inner, samples, scratch, threads)
-            narrow = _by_percentile if method is Ranges.PERCENTILE else _by_entropy
+            narrow = _by_percentile if method is Ranges.PERCENTILE else partial(_by_entropy, one_sided=levels)
             extremes |= {name: narrow(counts, *_span(inner[name]), inner[name]) for name, counts in histograms.items()}
     return Found(method, extremes, len(samples))
 
 
-def _extremes(
-    model: onnx.ModelProto, values: list[str], samples: tuple[str, ...], scratch: Path, threads: int
+def extremes_of(
+    model: onnx.ModelProto,
+    values: list[str],
+    samples: tuple[str, ...],
+    scratch: Path,
+    threads: int,
+    level: str = "ORT_ENABLE_ALL",
 ) -> dict[str, Range]:
-    """Least and greatest of each value, computed in the graph so that no activation leaves the runtime."""
+    """Least and greatest of each value, computed in the graph so that no activation leaves the runtime.
+
+    Args and errors are those of :func:`find`, without its border; ``level`` is the runtime's optimisation: a value
+    that is asked for has a reader of its own and is never fused away. NaN and infinities are told as they are; a value
+    that no sample had any element of is (inf, -inf).
+    """
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     asked = [_reduce(probe, kind, name) for name in values for kind in ("ReduceMin", "ReduceMax")]
     lows = np.full(len(values), np.inf)
     highs = np.full(len(values), -np.inf)
-    session = _session(probe, scratch, threads)
-    for inputs in _feeds(samples):
+    session = _session(probe, scratch, threads, level)
+    for inputs in feeds(samples):
         got = session.run(asked, inputs)
         seen = np.array([array.flat[0] if array.size else np.nan for array in got], np.float64).reshape(-1, 2)
         present = np.array([array.size > 0 for array in got]).reshape(-1, 2)[:, 0]
         lows = np.where(present, np.minimum(lows, seen[:, 0]), lows)
         highs = np.where(present, np.maximum(highs, seen[:, 1]), highs)
-    return {name: (float(low), float(high)) for name, low, high in zip(values, lows, highs, strict=True)
-            if np.isfinite(low) and np.isfinite(high)}  # fmt: skip
+    return {name: (float(low), float(high)) for name, low, high in zip(values, lows, highs, strict=True)}
 
 
 def _reduce(model: onnx.ModelProto, kind: str, name: str) -> str:
@@ -129,7 +147,7 @@ def _histograms(
     )
     counts = {name: np.zeros(_BINS, np.int64) for name in extremes}
     session = _session(probe, scratch, threads)
-    for inputs in _feeds(samples if extremes else ()):
+    for inputs in feeds(samples if extremes else ()):
         for name, array in zip(extremes, session.run(list(extremes), inputs), strict=True):
             counts[name] += np.histogram(array, _BINS, _span(extremes[name]))[0]
     return counts
@@ -154,26 +172,28 @@ def _by_percentile(counts: Array, low: float, high: float, extremes: Range) -> R
     return max(float(edges[first]), extremes[0]), min(float(edges[last + 1]), extremes[1])
 
 
-def _by_entropy(counts: Array, low: float, high: float, extremes: Range) -> Range:
+def _by_entropy(counts: Array, low: float, high: float, extremes: Range, one_sided: int = _LEVELS) -> Range:
     """The cut whose quantised distribution is nearest to the true one in Kullback-Leibler divergence.
 
-    After S. Migacz, "8-bit inference with TensorRT" (GTC 2017), with bins merged into 256 levels instead of 128
-    because activations are UINT8. As in NVIDIA's pytorch-quantization, the bin of exact zeros counts like its
-    neighbour: what a Relu made 0 is no reason to cut. Too few values show no distribution and are not cut.
+    After S. Migacz, "8-bit inference with TensorRT" (GTC 2017), with bins merged into as many levels as the type
+    has: 128 for values of one sign in INT8, as there, otherwise 256. As in NVIDIA's pytorch-quantization, the bin of
+    exact zeros counts like its neighbour: what a Relu made 0 is no reason to cut. Too few values show no distribution
+    and are not cut.
     """
     if counts.sum() < 16 * _BINS:
         return extremes
     zero = 0 if low == 0 else _BINS - 1 if high == 0 else _BINS // 2
+    levels = one_sided if low == 0 or high == 0 else _LEVELS
     smooth = counts.copy()
     smooth[zero] = counts[zero - 1 if zero else 1]
-    _, keep = min((_divergence(smooth, *ends), ends) for ends in _cuts(low, high))
+    _, keep = min((_divergence(smooth, *ends, levels), ends) for ends in _cuts(low, high, levels))
     edges = np.linspace(low, high, _BINS + 1)
     return max(float(edges[keep[0]]), extremes[0]), min(float(edges[keep[1]]), extremes[1])
 
 
-def _cuts(low: float, high: float) -> Iterator[tuple[int, int]]:
+def _cuts(low: float, high: float, levels: int) -> Iterator[tuple[int, int]]:
     """Bins to keep, from one bin a level up to all."""
-    for width in range(_LEVELS, _BINS + 1, _STEP):
+    for width in range(levels, _BINS + 1, _STEP):
         if low == 0:
             yield 0, width
         elif high == 0:
@@ -182,16 +202,16 @@ def _cuts(low: float, high: float) -> Iterator[tuple[int, int]]:
             yield (_BINS - width) // 2, (_BINS + width) // 2
 
 
-def _divergence(counts: Array, start: int, end: int) -> float:
-    """KL divergence of the clipped distribution from its copy in 256 levels, both smoothed by a little."""
+def _divergence(counts: Array, start: int, end: int, levels: int) -> float:
+    """KL divergence of the clipped distribution from its copy in so many levels, both smoothed by a little."""
     inside = counts[start:end].astype(np.float64)
     clipped = inside.copy()
     clipped[0] += counts[:start].sum()
     clipped[-1] += counts[end:].sum()
-    level = np.arange(len(inside)) * _LEVELS // len(inside)
+    level = np.arange(len(inside)) * levels // len(inside)
     filled = (clipped > 0).astype(np.float64)
-    mass, width = np.bincount(level, inside, _LEVELS), np.bincount(level, filled, _LEVELS)
-    spread = np.divide(mass, width, out=np.zeros(_LEVELS), where=width > 0)[level] * filled
+    mass, width = np.bincount(level, inside, levels), np.bincount(level, filled, levels)
+    spread = np.divide(mass, width, out=np.zeros(levels), where=width > 0)[level] * filled
     if not spread.sum():
         return float("inf")
     true, copy = clipped / clipped.sum(), spread / spread.sum()
@@ -199,14 +219,14 @@ def _divergence(counts: Array, start: int, end: int) -> float:
     return float((true[some] * np.log(true[some] / np.maximum(copy[some], 1e-10))).sum())
 
 
-def _session(model: onnx.ModelProto, scratch: Path, threads: int) -> Any:
-    """Optimised as usual: a value that is asked for has a reader of its own and is never fused away."""
+def _session(model: onnx.ModelProto, scratch: Path, threads: int, level: str = "ORT_ENABLE_ALL") -> Any:
     path = scratch / "probe.onnx"
     write_model(model, path)
-    return open_session(path, threads)
+    return open_session(path, threads, level)
 
 
-def _feeds(samples: tuple[str, ...]) -> Iterator[dict[str, Array]]:
+def feeds(samples: tuple[str, ...]) -> Iterator[dict[str, Array]]:
+    """What a session is given for each sample, one at a time; text as ONNX Runtime wants it."""
     for sample in samples:
         arrays = load_set(Path(sample))
         yield {name: _text(array) if array.dtype == DType.BYTES.numpy else array for name, array in arrays.items()}

@@ -10,25 +10,36 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import usable_cores
 from tailorbird.builder.quantise.methods import Method, is_here, method
-from tailorbird.domain.candidate import Candidate, ShapeMode
+from tailorbird.domain.candidate import Candidate, Form, ShapeMode
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import BackendUnavailable, UsageError, nearest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.quantisation import Quantisation, Ranges
+from tailorbird.domain.target import Target
 
-_RESTS = frozenset({Precision.FP32, Precision.BF16})
-"""Float precisions that layers beside INT8 ones are run in."""
+_RESTS = {
+    Form.GRAPH: frozenset({Precision.FP32, Precision.BF16}),
+    Form.CAST: frozenset({Precision.FP32, Precision.FP16, Precision.BF16}),
+    Form.PROGRAM: frozenset({Precision.FP32}),
+}
+"""Float precisions that layers beside quantised ones are run in, by what is compiled."""
 
 
 def capabilities_for(config: BuildConfig) -> dict[str, Capabilities]:
     """What each backend to try can do.
 
     Raises:
-        UsageError: a backend is unknown, or none is left to try.
+        UsageError: a backend is unknown, none is left to try, or none builds for the target.
         BackendUnavailable: a backend named by the user cannot be used here.
     """
+    if config.target:
+        target = Target.parse(config.target)
+        if set(config.backends) - {target.runtime}:
+            raise UsageError("a target names its backend itself", got=", ".join(config.backends),
+                             expected=target.runtime, hint="leave --backend out")  # fmt: skip
+        return {target.runtime: registry.backend(target.runtime).capabilities(target)}
     if config.backends:
         return {name: registry.backend(name).capabilities() for name in config.backends}
     found = {backend.name: backend.capabilities() for backend in registry.available()}
@@ -36,6 +47,34 @@ def capabilities_for(config: BuildConfig) -> dict[str, Capabilities]:
     if not serving:
         raise BackendUnavailable("no backend that serves is available here", hint="pip install 'tailorbird[cpu]'")
     return serving
+
+
+def takers(
+    able: dict[str, Capabilities], config: BuildConfig, is_program: bool
+) -> tuple[tuple[Capabilities, ...], tuple[str, ...]]:
+    """Those that take the source, and why the others do not.
+
+    Args:
+        able: what each backend to try can do, by name.
+        config: names backends, or none.
+        is_program: whether the source is a PyTorch program.
+
+    Raises:
+        UsageError: none takes it.
+    """
+    named = {*config.backends, Target.parse(config.target).runtime if config.target else ""}
+    reasons = {name: _no_part(one, name in named, is_program) for name, one in able.items()}
+    left_out = tuple(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+    found = tuple(one for name, one in able.items() if not reasons[name])
+    if not found:
+        raise UsageError("no backend takes this model", got="; ".join(left_out), hint="name another with --backend")
+    return found, left_out
+
+
+def _no_part(one: Capabilities, named: bool, is_program: bool) -> str:
+    if one.form is Form.PROGRAM and not is_program:
+        return "compiles PyTorch programs, and the source is an ONNX file"
+    return "" if named or not one.on_request else f"{one.on_request}; name it to try it"
 
 
 class Entrants(msgspec.Struct, frozen=True):
@@ -46,7 +85,12 @@ class Entrants(msgspec.Struct, frozen=True):
 
 
 def candidates_for(
-    profile: Profile, config: BuildConfig, dynamic: bool, able: Sequence[Capabilities], calibrated: bool = False
+    profile: Profile,
+    config: BuildConfig,
+    dynamic: bool,
+    able: Sequence[Capabilities],
+    calibrated: bool = False,
+    ready: frozenset[str] = frozenset(),
 ) -> Entrants:
     """Every way worth trying. The baseline comes first: it is what all others must beat.
 
@@ -56,6 +100,7 @@ def candidates_for(
         dynamic: whether the source has dynamic dims; without them only static engines differ.
         able: of the backends to try.
         calibrated: whether there is data to calibrate on; without it no candidate that needs it is built.
+        ready: quantisation methods whose graphs a build kit holds: they need neither data nor their package.
 
     Raises:
         UsageError: an unknown precision or a thread count below one.
@@ -65,7 +110,7 @@ def candidates_for(
     left_out: list[str] = []
     found: list[Candidate] = []
     for one in able:
-        ways, reasons = quantisations_of(one, wanted, config.ranges, calibrated)
+        ways, reasons = quantisations_of(one, wanted, config.ranges, calibrated, ready)
         left_out += reasons
         for threads, instances in _widths(config) if one.takes_threads else [(1, 1)]:
             found += [
@@ -73,8 +118,8 @@ def candidates_for(
                 for precision in one.precisions
                 if precision in wanted
                 for mode in modes
-                if mode is ShapeMode.STATIC or one.dynamic_shapes
-                for options in one.variants
+                if mode is ShapeMode.STATIC or (one.dynamic_shapes and not (one.specialises and profile.is_static))
+                for options in (*one.variants, *one.variants_of.get(precision, ()))
             ]
             found += [
                 Candidate(
@@ -94,31 +139,38 @@ def candidates_for(
 
 
 def quantisations_of(
-    able: Capabilities, wanted: frozenset[Precision], ranges: Sequence[Ranges], calibrated: bool
+    able: Capabilities,
+    wanted: frozenset[Precision],
+    ranges: Sequence[Ranges],
+    calibrated: bool,
+    ready: frozenset[str] = frozenset(),
 ) -> tuple[list[tuple[Precision, Quantisation]], list[str]]:
     """Each quantisation a backend takes with the precision it must be seen to run, and what is left out and why."""
     found: list[tuple[Precision, Quantisation]] = []
     left_out = []
     for known in map(method, able.quantised):
-        reason = _missing(known, wanted, ranges, calibrated)
+        reason = _missing(known, wanted, ranges, calibrated or known.name in ready, known.name in ready)
         if reason is not None:
             left_out += [reason] if reason else []
             continue
         ways: list[Ranges | None] = [way for way in known.ranges if way in ranges] or [None]
-        rests = [rest for rest in able.precisions if rest is Precision.FP32 or rest in wanted & _RESTS]
+        taken = wanted & _RESTS[able.form] | {Precision.FP32}
+        rests = [rest for rest in able.precisions if rest in taken]
         found += [
-            (rest if known.weights_only else Precision.INT8, Quantisation(known.name, rest, way))
+            (rest if known.weights_only else known.precision, Quantisation(known.name, rest, way))
             for way in ways
             for rest in rests
         ]
     return found, left_out
 
 
-def _missing(known: Method, wanted: frozenset[Precision], ranges: Sequence[Ranges], calibrated: bool) -> str | None:
+def _missing(
+    known: Method, wanted: frozenset[Precision], ranges: Sequence[Ranges], calibrated: bool, made: bool
+) -> str | None:
     """Why a method is left out: a sentence, an empty text when the user did not ask for it, None when it is not."""
-    if Precision.INT8 not in wanted:
+    if known.precision not in wanted:
         return ""
-    if not is_here(known):
+    if not made and not is_here(known):
         return f"{known.name}: {known.package} is not installed: pip install 'tailorbird[cpu]'"
     if known.ranges and not calibrated:
         return f"{known.name}: there is no data to calibrate on: give --data with two samples or more"
@@ -132,6 +184,12 @@ def baseline_of(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -
     usual = {one.target for one in able if one.baseline}
     plain = [c for c in candidates if _is_plain(c) and c.target in usual]
     return min(plain, key=lambda c: (-c.threads, c.shape_mode is ShapeMode.STATIC)).name if plain else ""
+
+
+def by_promise(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -> tuple[Candidate, ...]:
+    """The most promising first, and the baseline, which leads only where it is measured, in its own place."""
+    favourites = {one.target: one.quantised[0] for one in able if one.quantised}
+    return tuple(sorted(candidates, key=lambda one: _promise(one, favourites.get(one.target, ""))))
 
 
 def _is_plain(candidate: Candidate) -> bool:

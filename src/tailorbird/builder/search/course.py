@@ -9,7 +9,7 @@ from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.cases.places import Place
 from tailorbird.builder.gate.judge import Case
-from tailorbird.builder.quantise.lowering import Lowering
+from tailorbird.builder.lowering.lowering import Lowering
 from tailorbird.builder.search import steps
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig

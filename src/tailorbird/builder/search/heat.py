@@ -10,6 +10,7 @@ from tailorbird.backends.isolate import Worker
 from tailorbird.builder.search import choose, standings, steps
 from tailorbird.builder.search.course import STEPS, Course
 from tailorbird.builder.search.measure import row_of
+from tailorbird.builder.search.said import log_said
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.outcome import Outcome, Status
@@ -37,6 +38,7 @@ class Heats:
                 outcome = self._qualified(worker, candidate, margin)
             except TailorbirdError as error:
                 outcome = standings.lost(Outcome(candidate, Status.FAILED, ""), error)
+        log_said(course, candidate)
         if outcome.status is not Status.SLOWER and not (keep and outcome.latency):
             shutil.rmtree(engine, ignore_errors=True)
         course.log.write("tried", candidate=candidate.name, status=outcome.status, reason=outcome.reason,

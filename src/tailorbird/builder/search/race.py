@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tailorbird.backends.host import usable_cores
 from tailorbird.builder.search import standings, steps
 from tailorbird.builder.search.course import STEPS, Course
 from tailorbird.builder.search.finals import Finals
 from tailorbird.builder.search.heat import Heats
+from tailorbird.builder.search.instances import side_by_side
 from tailorbird.builder.search.mixed import Mixed
 from tailorbird.builder.search.prune import reason_to_skip
 from tailorbird.domain.candidate import Candidate
-from tailorbird.domain.errors import InputError, TailorbirdError
-from tailorbird.domain.latency import LatencyRow
+from tailorbird.domain.errors import InputError
 from tailorbird.domain.outcome import Outcome, Status
 
 
@@ -79,22 +78,8 @@ class Race:
 
     def _tabled(self, outcome: Outcome) -> Outcome:
         """The chosen engine's latency table also holds what happens when several of it run side by side."""
-        if outcome.status is not Status.CHOSEN or outcome.candidate.instances > 1:
+        if outcome.status is not Status.CHOSEN:
             return outcome
-        rows = list(outcome.latency)
-        most = usable_cores() // outcome.candidate.threads
-        for instances in (1 << power for power in range(1, most.bit_length())):
-            rows += self._side_by_side(outcome.candidate, instances)
-        return msgspec.structs.replace(outcome, latency=tuple(rows))
-
-    def _side_by_side(self, candidate: Candidate, instances: int) -> tuple[LatencyRow, ...]:
-        several = msgspec.structs.replace(candidate, instances=instances)
-        args = msgspec.structs.replace(self._course.args(several), engine=str(self._course.engine(candidate)))
-        with self._course.worker("side-by-side") as worker:
-            try:
-                rows = worker.call(f"{STEPS}:measure_engine", args, steps.Measured).rows
-            except TailorbirdError as error:  # the engine is chosen and gated; the server will run one instance of it
-                self._course.log.write("not measured", instances=instances, reason=error.message)
-                return ()
-        self._course.log.write("side by side", instances=instances)
-        return rows
+        args = self._course.args(outcome.candidate)
+        rows = side_by_side(args, lambda: self._course.worker("side-by-side"), self._course.log)
+        return msgspec.structs.replace(outcome, latency=(*outcome.latency, *rows))

@@ -85,10 +85,17 @@ class Measured(msgspec.Struct, frozen=True):
 def compile_engine(args: StepArgs) -> Compiled:
     """Compile into the engine's directory and open the result."""
     start = time.perf_counter()
+    built = only_compile(args)
+    _session(args)
+    return Compiled(round(time.perf_counter() - start, 3), built.engine_bytes)
+
+
+def only_compile(args: StepArgs) -> Compiled:
+    """Compile into the engine's directory; what came out may be for another device."""
+    start = time.perf_counter()
     engine = Path(args.engine)
     engine.mkdir(parents=True)
     registry.backend(args.candidate.target.runtime).compile(Path(args.model), args.candidate, engine)
-    _session(args)
     size = sum(file.stat().st_size for file in engine.iterdir())
     return Compiled(round(time.perf_counter() - start, 3), size)
 
@@ -129,12 +136,15 @@ def sample_engine(args: StepArgs) -> Samples:
 
 
 def profile_engine(args: StepArgs) -> LayerTable:
-    """Layers of one instance at the place named, with the nodes of the graph ``args.model`` that each stands for."""
+    """Layers of one instance at the place named, with the nodes of the graph ``args.model`` that each stands for.
+
+    Where no model is named, as where the engine came without it, layers stand for no node.
+    """
     inputs, session = _inputs_at(args, args.edge), _session(args)
     latency = median(measure([session.run], inputs, PROFILE_SECONDS))
     runs = max(LEAST_PROFILED, min(MOST_PROFILED, int(PROFILE_SECONDS * 1e3 / max(latency, 1e-3))))
     layers = session.profile(inputs, runs)
-    graph = onnx.load(args.model, load_external_data=False).graph
+    graph = onnx.load(args.model, load_external_data=False).graph if args.model else onnx.GraphProto()
     return LayerTable(args.candidate.name, args.edge, runs, round(latency, 6), attributed(layers, graph))
 
 

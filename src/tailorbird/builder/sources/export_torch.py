@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from tailorbird.backends.program import Names, save_program
 from tailorbird.builder.cases.data import load_set, save_set
 from tailorbird.builder.gate.oracle import OracleArgs, OracleReport
 from tailorbird.builder.sources.onnx_file import read_model, without_notes, write_model
-from tailorbird.builder.sources.source import ExportArgs, Exported
+from tailorbird.builder.sources.source import ExportArgs, Exported, ProgramArgs, Programmed
 from tailorbird.domain.dtype import Array
 from tailorbird.domain.errors import BackendUnavailable, ModelError, TailorbirdError
 
@@ -41,6 +42,25 @@ def export(args: ExportArgs) -> Exported:
     names = _input_names(args.onnx)
     shapes = dict(zip(names, (tuple(value.shape) for value in _flat(inputs)), strict=True))
     return Exported(shapes, sum(parameter.numel() for parameter in program.parameters()))
+
+
+def write_program(args: ProgramArgs) -> Programmed:
+    """Export the program once more, for backends that compile it: tensors by position, named as in its ONNX form.
+
+    Raises:
+        ModelError: it cannot be exported, in the exporter's own words.
+    """
+    torch = _torch()
+    program, inputs = _load(torch, args.program)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            flat = _flattened(torch, _traced(torch, program, inputs), inputs)
+        except Exception as error:
+            raise ModelError(f"{args.program} cannot be exported", got=_brief(error),
+                             hint="torch.export must be able to trace the module") from error  # fmt: skip
+        save_program(flat, _names(args.onnx), Path(args.file))
+    return Programmed(sum(node.op == "call_function" for node in flat.graph.nodes))
 
 
 def answer(args: OracleArgs) -> OracleReport:
@@ -102,15 +122,38 @@ def _load_callable(torch: Any, path: str) -> tuple[Any, Any]:
 
 
 def _write(torch: Any, program: Any, inputs: Any, path: str) -> None:
+    traced = _traced(torch, program, inputs)
+    torch.onnx.export(traced, f=path, dynamo=True, external_data=True, verbose=False)
+
+
+def _traced(torch: Any, program: Any, inputs: Any) -> Any:
+    """The program as ``torch.export`` gives it; the batch is dynamic wherever the program allows it."""
     if isinstance(program, torch.export.ExportedProgram):
-        torch.onnx.export(program, f=path, dynamo=True, external_data=True, verbose=False)
-        return
+        return program
     args, kwargs = ((), dict(inputs)) if isinstance(inputs, dict) else (inputs, {})
-    rows = {0: torch.export.Dim.AUTO}  # the batch is dynamic wherever the program allows it
+    rows = {0: torch.export.Dim.AUTO}
     named = {key: rows if value.ndim else None for key, value in kwargs.items()}
     shapes = named or tuple(rows if value.ndim else None for value in args)
-    traced = torch.export.export(program, args, kwargs, dynamic_shapes=shapes, strict=False)
-    torch.onnx.export(traced, f=path, dynamo=True, external_data=True, verbose=False)
+    return torch.export.export(program, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _flattened(torch: Any, traced: Any, inputs: Any) -> Any:
+    """The same with tensors by position in and out; dims that were dynamic still are."""
+    run, values = traced.module(check_guards=False), _flat(inputs)
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.run = run
+
+        def forward(self, *tensors: Any) -> Any:
+            return tuple(_tensors_in(_call(self.run, inputs, list(tensors))))
+
+    nodes = {node.name: node.meta["val"] for node in traced.graph.nodes if node.op == "placeholder"}
+    given = [nodes[name] for name in traced.graph_signature.user_inputs]
+    shapes = [{at: torch.export.Dim.AUTO for at, size in enumerate(one.shape) if not isinstance(size, int)}
+              for one in given]  # fmt: skip
+    return torch.export.export(Flat(), tuple(values), dynamic_shapes={"tensors": tuple(shapes)}, strict=False)
 
 
 def _clean(path: Path) -> None:
@@ -144,9 +187,14 @@ def _array(tensor: Any) -> Array:
 
 
 def _input_names(path: str) -> list[str]:
+    return list(_names(path).inputs)
+
+
+def _names(path: str) -> Names:
     import onnx
 
-    return [value.name for value in onnx.load(path, load_external_data=False).graph.input]
+    graph = onnx.load(path, load_external_data=False).graph
+    return Names(tuple(value.name for value in graph.input), tuple(value.name for value in graph.output))
 
 
 def _brief(error: Exception) -> str:

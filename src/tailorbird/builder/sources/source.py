@@ -47,6 +47,20 @@ class ExportArgs(msgspec.Struct, frozen=True):
     onnx: str
 
 
+class ProgramArgs(msgspec.Struct, frozen=True):
+    """The program, its normalised ONNX form, whose names it gets, and where its exported form goes."""
+
+    program: str
+    onnx: str
+    file: str
+
+
+class Programmed(msgspec.Struct, frozen=True):
+    """How many operators the exported form has."""
+
+    operators: int
+
+
 def resolve(text: str) -> Source:
     """Tell what a source is.
 

@@ -17,6 +17,7 @@ from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.files import reason, replacing
+from tailorbird.domain.kit import decode_kit
 from tailorbird.domain.manifest import decode_manifest
 from tailorbird.repository.config_pbtxt import config_pbtxt
 from tailorbird.repository.signing import keys, pem
@@ -25,8 +26,8 @@ SCHEMA = 1
 """Version of the signature's form; a reader refuses a larger one."""
 MAX_SIGNATURE_BYTES = 64 << 10
 
-_DOMAIN = b"tailorbird bundle signature v1\0"
-"""Begins every signed message, so that no signature made for another purpose by the same key passes for ours."""
+BUNDLE, KIT = b"tailorbird bundle signature v1\0", b"tailorbird build kit signature v1\0"
+"""Begin every signed message, so that no signature made for another purpose by the same key passes for ours."""
 _NAME = bundle.SIGNATURE
 _SIGN_AGAIN = "sign it again: tailorbird sign"
 
@@ -59,9 +60,9 @@ _header = msgspec.json.Decoder(_Header)
 _signature = msgspec.json.Decoder(BundleSignature)
 
 
-def message(manifest_digest: str) -> bytes:
+def message(manifest_digest: str, purpose: bytes = BUNDLE) -> bytes:
     """What is signed: a mark of the purpose, and the text of the manifest's digest."""
-    return _DOMAIN + manifest_digest.encode("ascii", "backslashreplace")
+    return purpose + manifest_digest.encode("ascii", "backslashreplace")
 
 
 def sign_version(version_dir: Path, key: keys.OwnKey | None = None) -> BundleSignature:
@@ -78,10 +79,21 @@ def sign_version(version_dir: Path, key: keys.OwnKey | None = None) -> BundleSig
     own = key or keys.chosen()
     content = bundle.manifest_bytes(version_dir)
     decode_manifest(content)
-    digest = digest_bytes(content)
-    raw = own.private.sign(message(digest))
-    made = BundleSignature(key=own.id, manifest=digest, signature=base64.b64encode(raw).decode())
-    _write(version_dir, encode_signature(made))
+    return _signed(version_dir, content, own, BUNDLE)
+
+
+def sign_kit(folder: Path, key: keys.OwnKey) -> BundleSignature:
+    """Sign a sealed build kit's folder; raises :class:`BundleError` as :func:`sign_version`."""
+    content = bundle.manifest_bytes(folder)
+    decode_kit(content)
+    return _signed(folder, content, key, KIT)
+
+
+def _signed(folder: Path, manifest: bytes, key: keys.OwnKey, purpose: bytes) -> BundleSignature:
+    digest = digest_bytes(manifest)
+    raw = key.private.sign(message(digest, purpose))
+    made = BundleSignature(key=key.id, manifest=digest, signature=base64.b64encode(raw).decode())
+    _write(folder, encode_signature(made))
     return made
 
 

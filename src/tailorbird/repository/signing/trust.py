@@ -9,6 +9,7 @@ import msgspec
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.errors import BundleError
+from tailorbird.domain.kit import Kit, decode_kit, verify_kit
 from tailorbird.domain.manifest import Manifest, decode_manifest
 from tailorbird.repository.signing import keys, sign
 
@@ -58,6 +59,37 @@ def verified(version_dir: Path, *, allow_unsigned: bool = False) -> Verified:
     return Verified(manifest, signer, digest_bytes(content))
 
 
+def verified_kit(folder: Path) -> Kit:
+    """Verify a build kit's signature and its files; there is no way around the signature.
+
+    Args:
+        folder: an unpacked kit.
+
+    Raises:
+        BundleError: a file is altered, missing or unexpected; the kit is unsigned, signed by a key that is not trusted
+            here, or its signature is not valid.
+    """
+    content = bundle.manifest_bytes(folder)
+    _signer(sign.signature_bytes(folder), content, str(folder), allow_unsigned=False, purpose=sign.KIT)
+    return _intact(folder, content)
+
+
+def kept_kit(version: Path) -> Kit | None:
+    """The build kit that a verified version keeps, whose digests the version's own manifest holds; None without.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    folder = version / bundle.KEPT_KIT
+    return _intact(folder, bundle.manifest_bytes(folder)) if folder.is_dir() else None
+
+
+def _intact(folder: Path, content: bytes) -> Kit:
+    manifest = decode_kit(content)
+    verify_kit(folder, manifest)
+    return Kit(folder, manifest, digest_bytes(content))
+
+
 def signer_of(source: Path) -> Signer | None:
     """Who signed a bundle, without a look at its engine: the manifest and the signature alone are read.
 
@@ -84,7 +116,9 @@ def _papers(source: Path) -> tuple[bytes | None, bytes]:
     return found.get(bundle.SIGNATURE), found[bundle.MANIFEST]
 
 
-def _signer(data: bytes | None, manifest: bytes, place: str, allow_unsigned: bool) -> Signer | None:
+def _signer(
+    data: bytes | None, manifest: bytes, place: str, allow_unsigned: bool, purpose: bytes = sign.BUNDLE
+) -> Signer | None:
     if data is None:
         if allow_unsigned:
             return None
@@ -97,7 +131,7 @@ def _signer(data: bytes | None, manifest: bytes, place: str, allow_unsigned: boo
         raise BundleError(f"'{bundle.SIGNATURE}' of {place} is by a key that is not trusted here", got=signature.key,
                           expected=_trusted_ids(),
                           hint=f"if you know whose it is: tailorbird key trust FILE; {_EXPERIMENT}")  # fmt: skip
-    if key and not key.public.verifies(signature.raw, sign.message(signature.manifest)):
+    if key and not key.public.verifies(signature.raw, sign.message(signature.manifest, purpose)):
         raise BundleError(f"'{bundle.SIGNATURE}' of {place} is not valid", got=f"not a signature by '{key.name}'",
                           expected=f"one by {key.id}", hint=_RESTORE)  # fmt: skip
     _check_same(signature.manifest, digest_bytes(manifest), place)

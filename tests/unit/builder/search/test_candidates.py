@@ -8,7 +8,8 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Availability, Capabilities
 from tailorbird.backends.host import usable_cores
 from tailorbird.builder.search import candidates as room
-from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for
+from tailorbird.builder.search.candidates import baseline_of, candidates_for, capabilities_for, takers
+from tailorbird.domain.candidate import Form
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import BackendUnavailable, UsageError
 from tailorbird.domain.manifest import EngineFormat
@@ -192,3 +193,32 @@ def test_named_backends_are_taken_as_named() -> None:
 def test_no_backend_is_named_in_the_code() -> None:
     text = room.__loader__.get_data(room.__file__).decode()  # type: ignore[union-attr]
     assert not [name for name in registry.BUILT_IN if name in text]
+
+
+def test_backends_of_programs_take_part_where_the_source_is_one() -> None:
+    backends = {"a": able("a"), "p": able("p", form=Form.PROGRAM)}
+    found, left_out = takers(backends, BuildConfig(), is_program=False)
+    assert [one.target.runtime for one in found] == ["a"]
+    assert left_out == ("p: compiles PyTorch programs, and the source is an ONNX file",)
+    assert takers(backends, BuildConfig(), is_program=True) == (tuple(backends.values()), ())
+
+
+def test_no_backend_for_the_source_is_an_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        takers({"p": able("p", form=Form.PROGRAM)}, BuildConfig(backends=("p",)), is_program=False)
+    assert str(caught.value) == (
+        "no backend takes this model: got p: compiles PyTorch programs, and the source is an ONNX file\n"
+        "Hint: name another with --backend"
+    )
+
+
+def test_backends_on_request_take_part_when_they_are_named() -> None:
+    backends = {"a": able("a"), "slow": able("slow", on_request="compiles for minutes")}
+    assert takers(backends, BuildConfig(), is_program=True)[1] == ("slow: compiles for minutes; name it to try it",)
+    for config in (BuildConfig(backends=("a", "slow")), BuildConfig(target="slow:cpu:avx2")):
+        assert takers(backends, config, is_program=True) == (tuple(backends.values()), ())
+
+
+def test_what_specialises_need_not_be_tried_both_ways() -> None:
+    assert names(STATIC, able("a", specialises=True)) == ["a fp32 static t2"]
+    assert names(RANGE, able("a", specialises=True)) == ["a fp32 dynamic t2"]

@@ -4,6 +4,7 @@ import ast
 import base64
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -358,13 +359,20 @@ def backends_used_in(path: Path) -> bool:
 
 
 def test_nothing_else_loads_an_engine() -> None:
-    """Outside builder/, which runs what it has just compiled, engines are opened in one place."""
+    """Outside builder/, which runs what it has just compiled, one module hands out backends, and one opens engines."""
     users = [tree.label(path) for path in tree.modules() if backends_used_in(path)]
-    others = [name for name in users if not name.startswith(("builder/", "backends/"))]
-    assert others == ["repository/load.py"]
-    opens = [
-        node
-        for node in ast.walk(tree.parse(tree.PACKAGE / "repository" / "load.py"))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "backend.open"
+    assert [name for name in users if not name.startswith(("builder/", "backends/"))] == ["repository/machine.py"]
+    others = [path for path in tree.modules() if not tree.label(path).startswith(("builder/", "backends/"))]
+    takers = [path for path in others if "backend_here" in path.read_text(encoding="utf-8")]
+    assert [tree.label(path) for path in takers] == [
+        "api/elsewhere.py",
+        "repository/load.py",
+        "repository/machine.py",
     ]
-    assert len(opens) == 1
+    opens = [
+        tree.label(path)
+        for path in takers
+        for node in ast.walk(tree.parse(path))
+        if isinstance(node, ast.Call) and re.search(r"backend(_here\(.*\))?\.open$", ast.unparse(node.func))
+    ]
+    assert opens == ["repository/load.py"]

@@ -1,4 +1,4 @@
-"""Lowering: the graph each candidate is compiled from. Each quantised one is made once, and kept for later builds."""
+"""Lowering: the graph each candidate is compiled from. Each lowered one is made once, and kept for later builds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +16,18 @@ from tailorbird.backends.host import cpu_facts
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.fingerprint import code_digest
+from tailorbird.builder.lowering.casting import Casting, Source
+from tailorbird.builder.lowering.exporting import Exporting
+from tailorbird.builder.precision.records import LOW
 from tailorbird.builder.quantise.methods import Method, QuantiseArgs, Quantised, Unit, method
 from tailorbird.builder.recall import Recall
-from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.candidate import Candidate, Form
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.precision import Precision
 from tailorbird.domain.quantisation import Quantisation
 
+A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
 
 LEAST_SECONDS = 5.0
@@ -33,7 +38,7 @@ _FOUND = "found.json"
 
 
 class Material(msgspec.Struct, frozen=True):
-    """What quantised graphs are made of."""
+    """What lowered graphs are made of."""
 
     model: str
     """The normalised ONNX file."""
@@ -45,10 +50,26 @@ class Material(msgspec.Struct, frozen=True):
     """Of the samples' content, in order."""
     threads: int
     seed: int
+    inputs: tuple[str, ...] = ()
+    """``.npz`` files to look at ranges on where there are no samples: what the gate judges by."""
+    program: str = ""
+    """The PyTorch program, as the user named it; empty where the source is none."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A lowered graph, for those who keep it."""
+
+    quantisation: Quantisation | None
+    precision: Precision | None
+    """What its float nodes were cast to; None where they were not."""
+    folder: str
+    """All that belongs to it."""
+    model: str
+    """File name inside the folder."""
 
 
 class Lowering:
-    """Graphs by quantisation, made when first asked for.
+    """Graphs by quantisation and precision, made when first asked for.
 
     Args:
         material: the model and the calibration data.
@@ -70,6 +91,11 @@ class Lowering:
         self._log = log
         self._places: dict[Quantisation, Path] = {}
         self._refusals: dict[Quantisation, TailorbirdError] = {}
+        looked_at = material.samples or material.inputs
+        self._casting = Casting(looked_at, material.threads, folder, self._worked, recall, log)
+        self._exporting = Exporting(
+            material.program, (Path(material.model), material.digest), limits, folder, recall, log
+        )
 
     @property
     def normalised(self) -> Path:
@@ -82,15 +108,49 @@ class Lowering:
         Raises:
             TailorbirdError: the method refused, crashed or went over a limit; raised again at every later call.
         """
+        if candidate.form is Form.PROGRAM:
+            return self._program()
+        source, low = self._source(candidate), _float_of(candidate)
+        if candidate.form is Form.CAST and low in LOW:
+            return self._casting.graph(source, low)
+        return source.path
+
+    def _program(self) -> Path:
+        return self._exporting.file()
+
+    def _source(self, candidate: Candidate) -> Source:
+        """The graph in FP32, or quantised with the rest in FP32."""
         quantisation = candidate.quantisation
         if quantisation is None:
-            return self.normalised
-        place = self._place(quantisation.graph)
-        return place / _record(place).model
+            return Source(self.normalised, "", {"model": self._material.digest})
+        place, known = self._place(quantisation.graph), method(quantisation.method)
+        words = " ".join(quantisation.graph.words)
+        key = self._key(quantisation.graph, known)
+        return Source(place / _record(place).model, words, key, passing=bool(quantisation.kept))
 
     def units(self, quantisation: Quantisation) -> tuple[Unit, ...]:
         """What runs quantised in that graph, in topological order. Raises as :meth:`graph` does."""
         return _record(self._place(quantisation.graph)).units
+
+    def made(self) -> tuple[Made, ...]:
+        """What was made so far with no unit kept in float, each before what was made of it."""
+        places = {one: place for one, place in self._places.items() if not one.kept}
+        files: dict[str, Quantisation | None] = {str(self.normalised): None}
+        files |= {str(place / _record(place).model): one for one, place in places.items()}
+        first = (Made(one, None, str(place), _record(place).model) for one, place in places.items())
+        second = (Made(files[source], precision, str(file.parent), file.name)
+                  for (source, precision), file in self._casting.made().items() if source in files)  # fmt: skip
+        return *first, *second
+
+    def take(self, made: Sequence[Made]) -> None:
+        """Use what another machine made, in the order of :meth:`made`."""
+        for one in made:
+            if one.precision is None and one.quantisation is not None:
+                self._places[one.quantisation] = Path(one.folder)
+            elif one.precision is not None:
+                base = None if one.quantisation is None else self._places[one.quantisation]
+                source = self.normalised if base is None else base / _record(base).model
+                self._casting.take(source, one.precision, Path(one.folder, one.model))
 
     def noted(self, kind: str, quantisation: Quantisation, find: Callable[[], R], result: type[R]) -> R:
         """What was found out about a graph: from the cache when any build knows it, otherwise by ``find``."""
@@ -102,6 +162,7 @@ class Lowering:
         """Give back the disk of a graph with units kept in float; it is made anew when asked for again."""
         place = self._places.pop(quantisation.graph, None) if quantisation.kept else None
         if place is not None:
+            self._casting.discard(place / _record(place).model)
             shutil.rmtree(place, ignore_errors=True)
 
     def _place(self, quantisation: Quantisation) -> Path:
@@ -152,9 +213,12 @@ class Lowering:
             threads=self._material.threads,
             seed=self._material.seed,
         )
+        _write(folder / _RECORD, self._worked(known.function, args, Quantised))
+
+    def _worked(self, function: str, args: A, result: type[R]) -> R:
+        """One call in a process of its own."""
         with Worker(self._within_time(), self._folder / "quantise.log", scratch=self._folder) as worker:
-            made = worker.call(known.function, args, Quantised)
-        _write(folder / _RECORD, made)
+            return worker.call(function, args, result)
 
     def _within_time(self) -> Limits:
         """The limits, and no more than the build's time budget leaves: what is not ready by then cannot race."""
@@ -175,6 +239,11 @@ class Lowering:
             "seed": self._material.seed,
             "isa": cpu_facts()["isa"],
         }
+
+
+def _float_of(candidate: Candidate) -> Precision:
+    """The precision of what is not quantised."""
+    return candidate.quantisation.rest if candidate.quantisation else candidate.precision
 
 
 def _write(path: Path, record: Any) -> None:

@@ -1,0 +1,126 @@
+"""PyTorch programs compiled by Inductor, for the CPU and for an NVIDIA GPU.
+
+Two backends, because a target has one device: ``inductor`` and ``inductor_cuda``. They differ in data and in their
+sessions; compiling is the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from tailorbird.backends.base import Backend, Capabilities, Session
+from tailorbird.backends.host import cpu_arch, cpu_facts
+from tailorbird.backends.inductor import toolchain
+from tailorbird.backends.inductor.device import gpu
+from tailorbird.backends.inductor.record import check_record, read_record
+from tailorbird.domain.candidate import Candidate, Form, Option
+from tailorbird.domain.dtype import DType
+from tailorbird.domain.errors import BackendError, BackendUnavailable
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.signature import Signature
+from tailorbird.domain.target import Target
+
+_FORMAT = EngineFormat(backend="pytorch", platform="torch_aoti", filename="model.pt2")
+
+_AHEAD: tuple[dict[str, Option], ...] = ({}, {"restructure": True}, {"compiler": "kernels"})
+_JIT: tuple[dict[str, Option], ...] = ({"compiler": "jit"}, {"compiler": "jit", "restructure": True})
+"""Where packages cannot be loaded: Triton's kernels need no C++ library."""
+
+_ON_CPU = ((Precision.FP16, {"avx512_fp16"}), (Precision.BF16, {"avx512_bf16", "amx_bf16", "bf16"}),
+           (Precision.INT8, {"avx512_vnni", "avx_vnni", "amx_int8"}))  # fmt: skip
+"""Instruction sets, one of which a precision needs to be more than emulated."""
+
+_ON_GPU = ((Precision.FP16, (7, 0)), (Precision.BF16, (8, 0)), (Precision.FP8, (8, 9)), (Precision.INT8, (7, 5)))
+"""Compute capability from which a GPU multiplies matrices in a precision."""
+
+
+class InductorBackend(Backend):
+    """Inductor's C++ kernels on the CPU, compiled ahead of time."""
+
+    name = "inductor"
+    install = "pip install 'tailorbird[torch]', and a C++ compiler (g++)"
+
+    def _version(self) -> str:
+        found = toolchain.torch_version()
+        used = toolchain.compiler()
+        if fault := toolchain.known_fault():
+            raise toolchain.unusable(used, fault)
+        return found
+
+    def _capabilities(self) -> Capabilities:
+        isa = set(cpu_facts()["isa"].split())
+        return Capabilities(
+            target=Target(self.name, "cpu", cpu_arch()),
+            precisions=(Precision.FP32, *(precision for precision, needs in _ON_CPU if needs & isa)),
+            format=_FORMAT,
+            form=Form.PROGRAM,
+            specialises=True,
+            on_request="compiles for a minute or more, and on CPUs was slower than the others on every model measured",
+            portable="CPUs of the same instruction sets, same release of torch",
+        )
+
+    def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
+        from tailorbird.backends.inductor.compile import compile_program
+
+        if candidate.options.get("compiler") is None:
+            toolchain.check_toolchain()
+        compile_program(model, candidate, workdir)
+
+    def _check(self, engine: Path, candidate: Candidate) -> None:
+        check_record(read_record(engine), set(cpu_facts()["isa"].split()), "CPU")
+
+    def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
+        from tailorbird.backends.inductor.session import CpuSession, open_call
+
+        if any(spec.dtype is DType.BYTES for spec in (*signature.inputs, *signature.outputs)):
+            raise BackendError(f"{self.name} cannot open the engine", got="text tensors", hint="use another backend")
+        self._check(engine, candidate)
+        return CpuSession(self.name, candidate, signature, open_call(engine, candidate), read_record(engine))
+
+
+class InductorCudaBackend(InductorBackend):
+    """Inductor's Triton kernels, cuBLAS and cuDNN on the first GPU, and kernels of our own."""
+
+    name = "inductor_cuda"
+    install = "pip install 'tailorbird[torch]' with torch for CUDA, an NVIDIA driver, and a C++ compiler (g++)"
+
+    def _version(self) -> str:
+        found = toolchain.torch_version()
+        toolchain.compiler()
+        gpu()
+        if not _has_cuda():
+            raise BackendUnavailable("the installed torch is for CPUs only", got=found,
+                                     hint="install the wheel of torch for CUDA")  # fmt: skip
+        return found
+
+    def _capabilities(self) -> Capabilities:
+        return Capabilities(
+            target=Target(self.name, "cuda", gpu().arch),
+            precisions=(Precision.FP32, *(one for one, least in _ON_GPU if gpu().capability >= least)),
+            format=_FORMAT,
+            form=Form.PROGRAM,
+            specialises=True,
+            takes_threads=False,
+            needs_device_to_build=True,
+            variants=_JIT if toolchain.known_fault() else _AHEAD,
+            portable="GPUs of the same compute capability, same release of torch",
+        )
+
+    def _check(self, engine: Path, candidate: Candidate) -> None:
+        check_record(read_record(engine), {gpu().arch}, "GPU")
+
+    def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
+        from tailorbird.backends.inductor.cuda import CudaSession
+        from tailorbird.backends.inductor.session import open_call
+
+        self._check(engine, candidate)
+        return CudaSession(self.name, candidate, signature, open_call(engine, candidate), read_record(engine))
+
+
+def _has_cuda() -> bool:
+    """Whether the installed torch has its part for CUDA; nothing is imported."""
+    found = importlib.util.find_spec("torch")
+    folders = found.submodule_search_locations if found else None
+    return any(Path(folder, "lib", "libtorch_cuda.so").exists() for folder in folders or ())

@@ -1,0 +1,1 @@
+"""Build kits: the groundwork of a race, made on one machine and finished on another."""

@@ -1,0 +1,59 @@
+"""Scales of symmetric types: INT8 with one for each channel of a weight, and FP8 (E4M3) with one for each tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tailorbird.domain.dtype import Array
+
+
+@dataclass(frozen=True)
+class Style:
+    """How numbers are quantised."""
+
+    dtype: Any
+    """numpy's, from ``ml_dtypes`` where numpy has none."""
+    largest: float
+    """What the end of the range becomes."""
+    levels: int
+    """Steps from 0 to that end, which entropy calibration merges its bins into."""
+    per_channel: bool
+    opset: int
+    """The default operator set from which Q/DQ take it (ONNX)."""
+
+    def scale_of(self, low: float, high: float) -> Array:
+        """The scale of a range, even about 0."""
+        return self._scales(np.asarray(max(abs(low), abs(high)), np.float64))
+
+    def weight_scales(self, weight: Array, axis: int | None) -> Array:
+        """One scale, or one for each index of an axis."""
+        others = None if axis is None else tuple(index for index in range(weight.ndim) if index != axis)
+        return self._scales(np.abs(weight).max(axis=others, initial=0.0).astype(np.float64))
+
+    def narrowed(self, weight: Array, scales: Array, axis: int | None) -> Array:
+        """The weight in the type: what dequantises to the nearest value."""
+        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
+        steps = weight / (scales if axis is None else scales.reshape(shape))
+        steps = steps if self.dtype is not np.int8 else np.rint(steps)
+        return np.asarray(np.clip(steps, -self.largest, self.largest)).astype(self.dtype)
+
+    def _scales(self, peaks: Array) -> Array:
+        """Scales of eight significant bits, which FP16 and BF16 hold exactly, rounded up so that nothing is cut.
+
+        A channel of zeros, or nearly, has a scale of its own that divides without overflow.
+        """
+        tiny = peaks < np.finfo(np.float32).tiny * self.largest
+        bits, exponent = np.frexp(peaks / self.largest)
+        return np.where(tiny, 1.0, np.ldexp(np.ceil(bits * 256) / 256, exponent)).astype(np.float32)
+
+
+STYLES = {
+    "qdq-symmetric": Style(np.int8, 127.0, 128, per_channel=True, opset=13),
+    "qdq-fp8": Style(ml_dtypes.float8_e4m3fn, 448.0, 128, per_channel=False, opset=19),
+}
+"""By method. TensorRT takes FP8 weights with one scale for each tensor; FP8 is a floating-point type, whose small
+numbers are as exact as its large ones, so channels of their own would gain little."""

@@ -1,0 +1,196 @@
+"""Q/DQ pairs as TensorRT wants them: symmetric INT8, or FP8, with biases in float.
+
+Zero points are 0, weights are stored quantised with a DequantizeLinear behind them (per channel in INT8), activations
+have one scale. There is no INT32 bias with a DequantizeLinear, which TensorRT refuses, nor any UINT8. Only the inputs
+of convolutions and matrix products with constant weights are quantised, so that a product, its bias, the Add of a
+residual and the activation after it stay one kernel that gives INT8 on to the next. Of an Add behind a convolution
+the other input is quantised, too: TensorRT fuses the sum into the convolution when the residual is INT8 as well
+("Optimising placement of Q/DQ layers" in its developer guide). An Add without a convolution of its own has both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tailorbird.builder.graph.opset import converted
+from tailorbird.builder.graph.passes import opset_of
+from tailorbird.builder.quantise import onnx_ranges
+from tailorbird.builder.quantise.methods import QuantiseArgs, Quantised
+from tailorbird.builder.quantise.onnx_graph import border, captured, constants, own_constants, prepared, publish
+from tailorbird.builder.quantise.onnx_islands import Islands
+from tailorbird.builder.quantise.onnx_scales import STYLES, Style
+from tailorbird.domain.dtype import Array
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.quantisation import Ranges
+
+_LEFT_OUT = ("MatMulAddFusion",)
+"""Of ONNX Runtime's basic optimisations: with three dims its Gemm would stand between two reshapes."""
+
+
+def quantise(args: QuantiseArgs) -> Quantised:
+    """Write the quantised graph; see :mod:`tailorbird.builder.quantise.methods`.
+
+    Ranges are kept beside the graph, and a graph with units kept in float reads them from the one it is made from.
+
+    Raises:
+        TailorbirdError: nothing can be quantised, there are no samples, or the result is not finite.
+        BackendError: the vendor's tool failed.
+    """
+    source, style = Path(args.model), STYLES[args.quantisation.method]
+    with tempfile.TemporaryDirectory() as scratch:
+        model = _in_opset(prepared(source, Path(scratch), args.threads, _LEFT_OUT), style)
+        whole = Islands(model)
+        if not whole.units:
+            raise TailorbirdError("nothing to quantise", got="no Conv, MatMul or Gemm with constant weights")
+        places = _Places(model, whole)
+        found = _ranges(args, model, places.values, Path(scratch), style)
+        blind = sorted({node.input[0] for node in places.units} - set(found.ranges))
+        islands = Islands(model, args.quantisation.kept, barred=blind)
+        if islands.units:
+            model = _quantised(model, islands, found, style)
+        publish(model, source, Path(args.folder))
+    notes = tuple(f"'{name}' stays in float: it has no finite range" for name in blind)
+    return Quantised("model.onnx", islands.units, notes)
+
+
+def _in_opset(model: onnx.ModelProto, style: Style) -> onnx.ModelProto:
+    """In an operator set that has the type."""
+    if opset_of(model) >= style.opset:
+        return model
+    with border():
+        return converted(model, style.opset)
+
+
+def _ranges(
+    args: QuantiseArgs, model: onnx.ModelProto, values: list[str], scratch: Path, style: Style
+) -> onnx_ranges.Found:
+    if args.base:
+        return onnx_ranges.load(Path(args.base))
+    method = args.quantisation.ranges or Ranges.MINMAX
+    found = onnx_ranges.find(model, values, args.samples, method, scratch, args.threads, style.levels)
+    onnx_ranges.save(found, Path(args.folder))
+    return found
+
+
+class _Places:
+    """Where pairs go: which input of which node."""
+
+    def __init__(self, model: onnx.ModelProto, islands: Islands) -> None:
+        heavy = {unit.name for unit in islands.units}
+        self.units = [node for node in model.graph.node if node.name in heavy]
+        self._reads = Counter(name for node in model.graph.node for name in node.input)
+        self._weights = constants(model)
+        self._fixed = captured(model) | {value.name for value in model.graph.output}
+        self.residuals = list(self._residuals(model))
+        """(node, position) of inputs of Adds."""
+
+    @property
+    def values(self) -> list[str]:
+        """Values that may get a pair, whichever units are kept in float later: of an Add either input."""
+        named = [node.input[0] for node in self.units] + [name for node, _ in self.residuals for name in node.input]
+        return list(dict.fromkeys(named))
+
+    def _residuals(self, model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
+        """Adds of two values of which one is a quantised convolution's, or both are quantised elsewhere anyway."""
+        products = {node.output[0] for node in self.units if node.op_type == "Conv"}
+        taken = {node.input[0] for node in self.units}
+        for node in model.graph.node:
+            if node.op_type != "Add" or any(name in self._weights for name in node.input):
+                continue
+            fused = [index for index, name in enumerate(node.input) if name in products and self._is_alone(name)]
+            if fused:
+                yield node, 1 - fused[-1]
+            elif all(name in taken | products for name in node.input):
+                yield from ((node, index) for index in (0, 1))
+
+    def _is_alone(self, name: str) -> bool:
+        """Whether the Add is all that reads it."""
+        return self._reads[name] == 1 and name not in self._fixed
+
+
+def _quantised(model: onnx.ModelProto, islands: Islands, found: onnx_ranges.Found, style: Style) -> onnx.ModelProto:
+    """Pairs put in, in place."""
+    places = _Places(model, islands)
+    own_constants(model, places.units)
+    work = _Pairs(model, found, style)
+    for node in places.units:
+        node.input[0] = work.pair(node.input[0])
+        node.input[1] = work.weight(node)
+    for node, index in places.residuals:
+        if node.input[index] in found.ranges:
+            node.input[index] = work.pair(node.input[index])
+    work.finish()
+    return model
+
+
+class _Pairs:
+    """Makes pairs, one for each value, however many read it."""
+
+    def __init__(self, model: onnx.ModelProto, found: onnx_ranges.Found, style: Style) -> None:
+        self._model = model
+        self._found = found
+        self._style = style
+        self._known = constants(model)
+        self._made: dict[str, str] = {}
+        self._added: list[onnx.TensorProto] = []
+        self._dropped: set[str] = set()
+
+    def pair(self, name: str) -> str:
+        """The name of an activation after its pair."""
+        if name not in self._made:
+            scale = self._constant(f"{name}_scale", self._style.scale_of(*self._found.ranges[name]))
+            zero = self._zero(f"{name}_zero_point")
+            narrow, back = f"{name}_quantized", f"{name}_dequantized"
+            self._add("QuantizeLinear", [name, scale, zero], narrow)
+            self._add("DequantizeLinear", [narrow, scale, zero], back)
+            self._made[name] = back
+        return self._made[name]
+
+    def weight(self, node: onnx.NodeProto) -> str:
+        """The name of a node's weight after its DequantizeLinear."""
+        name = node.input[1]
+        array = numpy_helper.to_array(self._known[name])
+        axis = _channel_axis(node) if self._style.per_channel else None
+        scale = self._style.weight_scales(array, axis)
+        narrow = numpy_helper.from_array(self._style.narrowed(array, scale, axis), f"{name}_quantized")
+        self._added.append(narrow)
+        self._dropped.add(name)
+        zero = self._zero(f"{name}_zero_point", *scale.shape)
+        inputs = [narrow.name, self._constant(f"{name}_scale", scale), zero]
+        self._add("DequantizeLinear", inputs, f"{name}_dequantized", axis)
+        return f"{name}_dequantized"
+
+    def finish(self) -> None:
+        """Constants that were replaced go, the new ones come."""
+        kept = [tensor for tensor in self._model.graph.initializer if tensor.name not in self._dropped]
+        copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in [*kept, *self._added]]
+        del self._model.graph.initializer[:]
+        self._model.graph.initializer.extend(copies)
+
+    def _constant(self, name: str, value: Array) -> str:
+        self._added.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def _zero(self, name: str, *shape: int) -> str:
+        """Zero points say the type, and that of weights has the shape of the scales."""
+        self._added.append(numpy_helper.from_array(np.zeros(shape, self._style.dtype), name))
+        return name
+
+    def _add(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> None:
+        along = {} if axis is None else {"axis": axis}
+        self._model.graph.node.append(helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **along))
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Where a weight's output channels are."""
+    if node.op_type == "Conv":
+        return 0
+    transposed = any(one.name == "transB" and one.i for one in node.attribute)
+    return 0 if node.op_type == "Gemm" and transposed else 1

@@ -1,0 +1,44 @@
+"""Targets: whether their engines are built here, run here, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tailorbird.backends.base import Capabilities
+from tailorbird.domain.candidate import Form
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import UsageError
+
+
+def check_builds(able: Mapping[str, Capabilities], made_elsewhere: bool = False) -> None:
+    """Refuse, before the long work, a target that cannot be built for on this machine.
+
+    Args:
+        able: of the backends to try.
+        made_elsewhere: whether the build is one out of a kit, which is finished on its target only.
+
+    Raises:
+        UsageError: the builder itself needs the device; or the kit is for another.
+    """
+    for name, one in able.items():
+        if made_elsewhere and not one.runs_here:
+            raise UsageError(f"the build kit is for {one.target}, which this machine is not",
+                             hint="finish it on such a device")  # fmt: skip
+        if not one.builds_here or (one.needs_device_to_build and not one.runs_here):
+            raise UsageError(f"{name} builds for {one.target} on such a device only", got="this machine",
+                             hint="make a build kit with -o NAME.kit, and finish it there")  # fmt: skip
+
+
+def check_travels(able: Mapping[str, Capabilities]) -> None:
+    """Raise :class:`UsageError` where all that is to be compiled is the program itself, which is code of the user's."""
+    if all(one.form is Form.PROGRAM for one in able.values()):
+        raise UsageError(f"{' and '.join(able)} would compile the program, and a build kit holds no code",
+                         hint="build from the program on the device itself")  # fmt: skip
+
+
+def reason_not_to_run(able: Mapping[str, Capabilities], config: BuildConfig) -> str:
+    """Why engines are compiled and not run; empty where they are."""
+    foreign = [str(one.target) for one in able.values() if not one.runs_here]
+    if foreign:
+        return f"no {foreign[0]} here"
+    return "" if config.qualify else "as asked"

@@ -1,0 +1,53 @@
+"""The contract, held to Inductor on the CPU. Each program is compiled once: that takes a C++ compiler ten seconds."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tailorbird.backends import registry
+from tailorbird.backends.base import Backend
+from tailorbird.backends.inductor.backend import InductorBackend
+from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.digest import digest_bytes
+from tailorbird.domain.dtype import DType
+from tests.contract.backend_contract import BackendContract
+from tests.contract.models import Case
+
+programs = pytest.importorskip("tests.contract.programs")
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+class TestInductor(BackendContract):
+    types = (DType.BOOL, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64, DType.FP16, DType.FP32,
+             DType.FP64)  # fmt: skip
+    times_layers = False
+    fuses = False
+
+    @pytest.fixture
+    def backend(self, compiled: Path) -> Backend:
+        """The real one, which takes what it has compiled before in this run out of a folder."""
+
+        class Remembering(InductorBackend):
+            def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
+                place = compiled / digest_bytes(f"{model.stem} {candidate}".encode())[:16]
+                if model.suffix == ".onnx" or not place.exists():
+                    super()._compile(model, candidate, workdir)
+                    shutil.copytree(workdir, place, dirs_exist_ok=True)
+                else:
+                    shutil.copytree(place, workdir, dirs_exist_ok=True)
+
+        assert type(registry.backend("inductor")) is InductorBackend
+        return Remembering()
+
+    def source(self, case: Case, folder: Path) -> Path:
+        return Path(programs.write(case, folder))
+
+    test_a_profile_names_layers_with_their_times_and_nodes = None
+    test_what_was_fused_is_named = None
+    test_layers_come_in_execution_order = None

@@ -1,0 +1,299 @@
+"""Engines for a device that is not here: unqualified, qualified, finished from a kit, and built again when stale."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import tailorbird
+from tailorbird.backends import registry
+from tailorbird.backends.host import cpu_arch
+from tailorbird.builder.cases.data import load_set, save_set
+from tailorbird.builder.cases.travel import CASES
+from tailorbird.domain import bundle, bundlefile
+from tailorbird.domain.digest import digest_bytes
+from tailorbird.domain.errors import BackendError, BundleError, NoEngineError, UsageError
+from tailorbird.domain.kit import pack_kit, seal_kit, unpack_kit
+from tailorbird.domain.manifest import decode_manifest
+from tailorbird.domain.outcome import Status
+from tailorbird.repository.config_pbtxt import config_pbtxt
+from tailorbird.repository.signing import keys
+from tailorbird.repository.signing.sign import sign_kit, sign_version
+from tailorbird.repository.signing.trust import verified_kit
+from tailorbird.repository.store import LocalRepository
+from tailorbird.serving.loading import load_hub
+from tests import bundles
+from tests.integration.test_build import cli, direct, network
+from tests.unit.builder.graphs import save
+
+pytest.importorskip("onnxruntime")
+
+QUICK: dict[str, Any] = {"threads": [1], "backends": ["onnxruntime"], "precisions": ["fp32"], "opt_shapes": "x:2x16"}
+ELSEWHERE = f"onnxruntime:cpu:{'x86_64' if cpu_arch() in {'avx2', 'avx512', 'amx'} else 'avx2'}"
+"""A narrower machine than this one, where this one is an x86; an x86 where it is not."""
+
+X = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache and keys of this module's own."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILORBIRD_CACHE", str(folder / "cache"))
+        patch.setenv("TAILORBIRD_KEYS", str(folder / "keys"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def source(place: Path) -> onnx.ModelProto:
+    made = network()
+    save(made, place / "net.onnx")
+    return made
+
+
+@pytest.fixture(scope="module")
+def unqualified(place: Path, source: onnx.ModelProto) -> Path:
+    """Built for this machine, and left to be qualified."""
+    tailorbird.build("net.onnx", output="net.engine", qualify=False, **QUICK)
+    return place / "net.engine"
+
+
+@pytest.fixture(scope="module")
+def kit(place: Path, source: onnx.ModelProto) -> Path:
+    return tailorbird.make_kit("net.onnx", "net.kit", **QUICK)
+
+
+def answers(engine: Path, source: onnx.ModelProto) -> None:
+    with tailorbird.open(engine) as loaded:
+        np.testing.assert_allclose(loaded.run({"x": X})["y"], direct(source, x=X)[0], atol=1e-5)
+
+
+def served(repository: Path, source: onnx.ModelProto) -> None:
+    """The way that requests take, in a process of its own behind the batcher."""
+    with contextlib.closing(load_hub(repository)) as hub:
+        (model,) = hub.loaded
+        outputs = asyncio.run(model.instance.run({"x": X}))
+        np.testing.assert_allclose(outputs["y"], direct(source, x=X)[0], atol=1e-5)
+
+
+def opened(engine: Path, into: Path) -> Path:
+    return bundlefile.unpack(engine, into)
+
+
+def signed_again(version: Path, out: Path) -> Path:
+    """Sealed, signed and packed by this machine's own key: nobody lied but the builder itself."""
+    manifest = decode_manifest((version / bundle.MANIFEST).read_bytes())
+    bundle.seal(version, manifest)
+    sign_version(version)
+    bundlefile.pack(version, out, config_pbtxt(manifest))
+    return out
+
+
+# --- unqualified -----------------------------------------------------------------------------------
+
+
+def test_a_target_that_is_not_here_is_built_for_and_not_run(tmp_path: Path, source: onnx.ModelProto) -> None:
+    out, settings = tmp_path / "net.engine", {key: value for key, value in QUICK.items() if key != "backends"}
+    result = tailorbird.build("net.onnx", output=out, target=ELSEWHERE, **settings)
+    assert str(result.manifest.candidate.target) == ELSEWHERE
+    assert result.winner.reason == f"not measured: no {ELSEWHERE} here; first by promise of 2 that compiled"
+    assert {outcome.status for outcome in result.table} == {Status.CHOSEN, Status.NOT_RUN}
+    assert not result.manifest.qualified
+    assert (result.manifest.latency, result.manifest.gate.checks, result.speedup) == ((), (), None)
+    folder = opened(out, tmp_path / "opened")
+    report = (folder / "tailorbird/report.html").read_text()
+    assert f"Not qualified: it has to run on a machine with {ELSEWHERE} first." in report
+    assert '"event":"not qualified"' in (folder / "tailorbird/build.jsonl").read_text()
+
+
+def test_an_unqualified_bundle_is_of_no_use_but_qualifying(unqualified: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not qualified: its engine has not run on its device"):
+        tailorbird.open(unqualified)
+    with pytest.raises(BundleError, match="is not qualified"):
+        tailorbird.publish(unqualified, tmp_path / "repository")
+    with pytest.raises(BundleError, match="is not qualified"):
+        load_hub(unqualified)
+
+
+def test_a_bundle_that_is_not_run_cannot_be_asked_to_be_published(source: onnx.ModelProto, tmp_path: Path) -> None:
+    for settings in ({"qualify": False, **QUICK}, {"target": ELSEWHERE}):
+        with pytest.raises(UsageError, match="an engine that is not run cannot be published"):
+            tailorbird.build("net.onnx", repository=tmp_path / "repository", **settings)
+
+
+def test_qualifying_runs_the_gate_and_makes_it_publishable(
+    unqualified: Path, source: onnx.ModelProto, tmp_path: Path
+) -> None:
+    out = tmp_path / "qualified.engine"
+    done = cli("qualify", unqualified, "-o", out, "--repo", tmp_path / "repository", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["qualified"] is True
+    before, manifest = bundlefile.manifest_of(unqualified), bundlefile.manifest_of(out)
+    assert manifest.qualified
+    assert {row.edge for row in manifest.latency} == {"opt"}
+    assert manifest.executed == {"fp32": 4} or "fp32" in manifest.executed
+    facts = manifest.provenance
+    assert facts.parent == digest_bytes(bundle.manifest_bytes(opened(unqualified, tmp_path / "before")))
+    assert (facts.built_on, facts.source_digest) == (before.provenance.device, before.provenance.source_digest)
+    folder = opened(out, tmp_path / "after")
+    assert not (folder / CASES).exists()
+    assert "Gate: pass" in (folder / "tailorbird/report.html").read_text()
+    answers(out, source)
+    served(tmp_path / "repository", source)
+
+
+def test_an_altered_weight_is_refused_by_its_digest(unqualified: Path, tmp_path: Path) -> None:
+    folder = opened(unqualified, tmp_path / "opened")
+    engine = folder / "model.onnx"
+    engine.write_bytes(engine.read_bytes()[:-1] + b"\0")
+    with pytest.raises(BundleError, match=r"'model.onnx' of .* was altered"):
+        tailorbird.qualify(folder, output=tmp_path / "out.engine")
+
+
+def test_an_engine_with_wrong_numbers_fails_its_gate_and_nothing_is_written(
+    unqualified: Path, source: onnx.ModelProto, tmp_path: Path
+) -> None:
+    folder = opened(unqualified, tmp_path / "opened")
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(onnx.load(folder / "model.onnx"))
+    weights = wrong.graph.initializer[0]
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    (folder / "model.onnx").write_bytes(wrong.SerializeToString())
+    bad, out = signed_again(folder, tmp_path / "bad.engine"), tmp_path / "out.engine"
+    with pytest.raises(NoEngineError, match="the engine is not qualified on this machine: got snr_db"):
+        tailorbird.qualify(bad, output=out, repository=tmp_path / "repository")
+    assert not out.exists()
+    assert not (tmp_path / "repository").exists()
+    done = cli("qualify", bad, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "gate failed" in done.stderr
+    assert not (tmp_path / "bad.qualified.engine").exists()
+
+
+def test_what_is_qualified_is_not_qualified_again(unqualified: Path, tmp_path: Path) -> None:
+    tailorbird.qualify(unqualified, output=tmp_path / "once.engine")
+    with pytest.raises(UsageError, match="the bundle is qualified already"):
+        tailorbird.qualify(tmp_path / "once.engine", output=tmp_path / "twice.engine")
+
+
+def test_without_what_it_is_judged_by_nothing_qualifies(unqualified: Path, tmp_path: Path) -> None:
+    folder = opened(unqualified, tmp_path / "opened")
+    shutil.rmtree(folder / CASES)
+    bare = signed_again(folder, tmp_path / "bare.engine")
+    with pytest.raises(BundleError, match="the bundle holds nothing to judge its engine by"):
+        tailorbird.qualify(bare, output=tmp_path / "out.engine")
+
+
+# --- kits ------------------------------------------------------------------------------------------
+
+
+def test_a_kit_is_finished_in_another_place(
+    kit: Path, source: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder, another cache, no source, no data: the race is run on the kit's own groundwork."""
+    monkeypatch.setenv("TAILORBIRD_CACHE", str(tmp_path / "cache"))
+    shutil.copyfile(kit, tmp_path / "net.kit")
+    monkeypatch.chdir(tmp_path)
+    result = tailorbird.build("net.kit", output="net.engine", repository="repository")
+    assert result.manifest.qualified
+    assert result.manifest.provenance.source == "net.onnx"
+    assert result.manifest.provenance.parent.startswith("sha256:")
+    assert (result.manifest.model, result.winner.status) == ("net", Status.CHOSEN)
+    answers(tmp_path / "net.engine", source)
+    served(tmp_path / "repository", source)
+    again: list[dict[str, Any]] = []
+    tailorbird.build("net.kit", output="again.engine", observers=[again.append])
+    assert [one["hit"] for one in again if one["event"] == "cache" and one["kind"] == "engines"] == [True]
+
+
+def test_a_kit_holds_no_code_and_nothing_that_runs_when_read(kit: Path, tmp_path: Path) -> None:
+    folder = unpack_kit(kit, tmp_path / "out")
+    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert kinds <= {".onnx", ".json", ".npz", ".data", ".xml", ".bin"}
+    for path in folder.rglob("*.npz"):
+        assert load_set(path)  # read with pickles forbidden
+
+
+def test_an_altered_kit_is_refused_before_anything_of_it_is_read(kit: Path, tmp_path: Path) -> None:
+    folder = unpack_kit(kit, tmp_path / "out")
+    (folder / "ground/model.onnx").write_bytes(b"evil")
+    pack_kit(folder, tmp_path / "evil.kit")
+    with pytest.raises(BundleError, match=r"'ground/model.onnx' of .* was altered"):
+        tailorbird.build(tmp_path / "evil.kit")
+
+
+def test_a_kit_whose_own_answers_are_wrong_gives_no_engine(kit: Path, tmp_path: Path) -> None:
+    folder = unpack_kit(kit, tmp_path / "out")
+    for path in (folder / "cases").glob("*-out.npz"):
+        save_set(path, {name: -array for name, array in load_set(path).items()})
+    manifest = seal_kit(folder, verified_kit(unpack_kit(kit, tmp_path / "as it was")).manifest)
+    assert manifest.files
+    sign_kit(folder, keys.ensured()[0])
+    pack_kit(folder, tmp_path / "wrong.kit")
+    with pytest.raises(NoEngineError, match="no candidate passed the gate"):
+        tailorbird.build(tmp_path / "wrong.kit", cache=str(tmp_path / "cache"))
+
+
+def test_a_kit_says_what_is_wrong_with_how_it_is_used(kit: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a build kit has its own seed: got 7"):
+        tailorbird.build(kit, seed=7)
+    with pytest.raises(UsageError, match="a build kit is finished, not made into another"):
+        tailorbird.make_kit(kit, tmp_path / "other.kit")
+    with pytest.raises(UsageError, match=r"the output is not named as a build kit: got x.zip, expected NAME.kit"):
+        tailorbird.make_kit("net.onnx", "x.zip")
+    done = cli("build", kit, "-o", tmp_path / "x.kit", "--repo", tmp_path)
+    assert done.returncode == 2
+    assert "a build kit cannot be published" in done.stderr
+
+
+# --- stale engines ---------------------------------------------------------------------------------
+
+
+def test_a_stale_engine_is_built_again_from_its_kept_kit_and_served(
+    place: Path, source: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    tailorbird.build("net.onnx", repository=repository, keep_kit=True, **QUICK)
+    store = LocalRepository(repository)
+    store.promote("net", 1, "production")
+    stale = store.version_dir("net", 1)
+    backend = registry.backend("onnxruntime")
+
+    def check(self: Any, engine: Path, candidate: Any) -> None:
+        # a stand-in for a runtime that was upgraded: what version 1 holds no longer loads
+        if decode_manifest((engine / bundle.MANIFEST).read_bytes()).provenance.parent == "":
+            raise BackendError("the engine is of another runtime", got="1.0", expected="2.0")
+
+    monkeypatch.setattr(type(backend), "_check", check)
+    with pytest.raises(BackendError, match="the engine is of another runtime"):
+        tailorbird.open(stale)
+    seen: list[str] = []
+    monkeypatch.setattr("tailorbird.service.app.serve", lambda source, options: seen.append(str(source)))
+    tailorbird.serve(repository, rebuild_stale=True)
+    assert seen == [str(repository)]
+    assert store.live("net", "production") == 2
+    entry = store.log("net")[-1]
+    assert (entry.version, entry.reason) == (2, "stale: the engine is of another runtime: got 1.0, expected 2.0")
+    answers(store.version_dir("net", 2), source)
+    tailorbird.serve(repository, rebuild_stale=True)
+    assert store.versions("net") == (1, 2), "what loads is left alone"
+
+
+def test_a_version_without_a_kit_cannot_be_built_again(place: Path, tmp_path: Path) -> None:
+    LocalRepository(tmp_path / "repository").publish(bundles.version(tmp_path / "version"))
+    with pytest.raises(BundleError, match="version 1 of model 'tiny' keeps no build kit to build it from"):
+        tailorbird.rebuild(tmp_path / "repository", "tiny")
+
+
+def test_a_bundle_by_itself_is_not_built_again(unqualified: Path) -> None:
+    with pytest.raises(UsageError, match="a single bundle cannot be built again where it is"):
+        tailorbird.serve(unqualified, rebuild_stale=True)

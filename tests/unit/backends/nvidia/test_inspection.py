@@ -1,0 +1,80 @@
+"""The inspector's answers of three versions, as layers."""
+
+import json
+
+import pytest
+
+from tailorbird.backends.nvidia.inspection import layers_of, timed
+from tailorbird.domain.errors import BackendError
+from tailorbird.domain.layers import Layer
+
+
+def told(*layers: object) -> str:
+    return json.dumps({"Layers": layers, "Bindings": ["x", "y"]})
+
+
+def layer(inputs: str, outputs: str = "Float", key: str = "Datatype", **more: object) -> dict[str, object]:
+    tensors = [{"Name": "t", key: word} for word in inputs.split(", ")]
+    return {"Name": "one", "LayerType": "gemm", "Inputs": tensors, "Outputs": [{"Name": "o", key: outputs}], **more}
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "precision"),
+    [
+        ("Datatype", "Float", "fp32"),
+        ("Datatype", "Half", "fp16"),
+        ("Datatype", "BFloat16", "bf16"),
+        ("Datatype", "Int8", "int8"),
+        ("Datatype", "FP8", "fp8"),
+        ("Datatype", "Int64", "int64"),
+        ("Datatype", "Bool", "bool"),
+        ("Datatype", "UInt8", "uint8"),
+        ("Format/Datatype", "Row major linear FP32 format", "fp32"),
+        ("Format/Datatype", "Channel major FP16 format where channel % 8 == 0", "fp16"),
+        ("Format/Datatype", "Row major linear BF16 format", "bf16"),
+        ("Format/Datatype", "Thirty-two wide channel vectorized row major Int8 format", "int8"),
+    ],
+)
+def test_a_layer_runs_in_the_type_that_it_reads(key: str, word: str, precision: str) -> None:
+    (found,) = layers_of(told(layer(word, "Float", key)))
+    assert found.precision == precision
+
+
+def test_the_boldest_type_read_is_what_is_multiplied() -> None:
+    assert layers_of(told(layer("Int64, Half")))[0].precision == "fp16"  # a table looked up
+    assert layers_of(told(layer("Float", Constants=[{"Name": "w", "Datatype": "Int8"}])))[0].precision == "int8"
+
+
+def test_what_reads_nothing_is_told_by_what_it_gives() -> None:
+    assert layers_of(told({"Name": "c", "LayerType": "constant", "Outputs": [{"Datatype": "Half"}]}))[0] == Layer(
+        "c", "constant", "fp16", 0.0
+    )
+    assert layers_of(told({"Name": "s", "LayerType": "shape_call"}))[0] == Layer("s", "shape_call", "", 0.0)
+
+
+def test_nodes_of_the_graph_are_in_the_metadata() -> None:
+    metadata = "[ONNX Layer: mm]\x1e[ONNX Layer: act [0]]\x1f[ONNX Layer: mm]"
+    assert layers_of(told(layer("Half", Metadata=metadata)))[0].nodes == ("mm", "act [0]")
+    assert layers_of(told(layer("Half")))[0].nodes == ()
+
+
+def test_an_engine_without_details_says_what_to_do() -> None:
+    with pytest.raises(BackendError) as refused:
+        layers_of(told("conv1", "conv2"))
+    assert refused.value.message == (
+        "the engine tells only the names of its layers\nHint: build it again with Tailorbird"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"Layers": 3}'])
+def test_an_answer_of_another_kind_is_an_error(text: str) -> None:
+    with pytest.raises(BackendError, match=r"^the engine inspector's answer cannot be read"):
+        layers_of(text)
+
+
+def test_times_are_medians_in_the_order_layers_ran() -> None:
+    layers = layers_of(told(layer("Half")))
+    assert timed(layers, {"copy": [1.0], "one": [3.0, 1.0, 2.0]}) == (
+        Layer("copy", "unknown", "", 1.0),
+        Layer("one", "gemm", "fp16", 2.0),
+    )

@@ -1,0 +1,53 @@
+"""Targets that are not here, as data."""
+
+from typing import Any
+
+import pytest
+
+from tailorbird.backends.base import Capabilities
+from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
+from tailorbird.domain.candidate import Form
+from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.errors import UsageError
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.target import Target
+
+
+def able(**facts: Any) -> dict[str, Capabilities]:
+    target = Target("somert", "cuda", "sm86")
+    return {"somert": Capabilities(target, (Precision.FP16,), EngineFormat("b", "p", "model.b"), **facts)}
+
+
+def test_what_is_here_is_built_and_run() -> None:
+    check_builds(able(needs_device_to_build=True))
+    assert not reason_not_to_run(able(), BuildConfig())
+
+
+def test_what_is_built_here_and_runs_elsewhere_is_not_run() -> None:
+    check_builds(able(runs_here=False))
+    assert reason_not_to_run(able(runs_here=False), BuildConfig()) == "no somert:cuda:sm86 here"
+    assert reason_not_to_run(able(), BuildConfig(qualify=False)) == "as asked"
+
+
+@pytest.mark.parametrize(
+    "facts", [{"runs_here": False, "needs_device_to_build": True}, {"runs_here": False, "builds_here": False}]
+)
+def test_what_only_its_device_builds_is_refused_with_the_way_out(facts: dict[str, bool]) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_builds(able(**facts))
+    assert caught.value.message == (
+        "somert builds for somert:cuda:sm86 on such a device only: got this machine\n"
+        "Hint: make a build kit with -o NAME.kit, and finish it there"
+    )
+
+
+def test_a_kit_is_finished_on_its_device_only() -> None:
+    with pytest.raises(UsageError, match="the build kit is for somert:cuda:sm86, which this machine is not"):
+        check_builds(able(runs_here=False), made_elsewhere=True)
+
+
+def test_a_program_does_not_travel_in_a_kit() -> None:
+    check_travels({**able(form=Form.PROGRAM), "other": able()["somert"]})
+    with pytest.raises(UsageError, match="somert would compile the program, and a build kit holds no code"):
+        check_travels(able(form=Form.PROGRAM))
