@@ -73,7 +73,7 @@ kill: $(VENV)/.dev  ## the heavy tests: kill loops, full disks
 
 # --- the rest ---
 
-.PHONY: format proto zoo bench accuracy clean
+.PHONY: format proto zoo bench accuracy tensorrt clean
 format: $(VENV)/.dev  ## format the code and mend what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -90,6 +90,9 @@ bench: $(VENV)/.zoo  ## our engines against what people would pick instead
 
 accuracy: $(VENV)/.zoo  ## score and speed with labels: FP32, naive INT8, ours
 	$(BIN)/python -m bench.accuracy $(ARGS)
+
+tensorrt: $(VENV)/.zoo  ## TensorRT-RTX builds the whole zoo, without a GPU
+	$(BIN)/python -m bench.rtx $(ARGS)
 
 .PHONY: serving-bench
 serving-bench: $(VENV)/.zoo  ## our server against Triton, LitServe, MLServer, BentoML and Flask

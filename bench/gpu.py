@@ -68,39 +68,44 @@ class Bench:
     def way(self, model: Any, way: Any, batches: Sequence[int], kind: str) -> None:
         """Make, judge and time one way at these batches."""
         from bench.gpu_parts.gate import verdict
-        from bench.gpu_parts.timing import Runner, kernels_of, measured
 
-        made: dict[int, Runner] = {}
+        made: dict[int, Any] = {}
         rows = []
         for batch in batches:
             if self.left() < 10:
-                return
-            began = time.monotonic()
+                break
             row = {"kind": kind, "model": model.name, "way": way.name, "precision": str(way.precision), "batch": batch}
             try:
-                sets = [list(one.values()) for one in model.sets(batch)]
-                runner = Runner(way.make(model, batch, self.context), sets[0], way.graph)
-                row["made_s"] = round(time.monotonic() - began, 1)
-                row |= measured(runner, sets, self.options.runs)
-                if "profile" in self.options.steps and way.name.startswith("our kernels"):
-                    row["kernels"] = kernels_of(runner)
-                made[batch] = runner
+                made[batch], numbers = self._timed(model, way, batch)
+                row |= numbers
             except Exception as error:
                 traceback.print_exc()
                 row["error"] = " ".join(str(error).split())[:300]
             rows.append(row)
-        if made:
-            gate = verdict(model, made, way.precision)
-            for row in rows:
-                row["gate"] = gate
+        gate = verdict(model, made, way.precision) if made else {}
+        self.rows += [{**row, "gate": gate} for row in rows]
+        self._tell(rows, gate)
+        self.write()
+
+    def _timed(self, model: Any, way: Any, batch: int) -> tuple[Any, dict[str, Any]]:
+        from bench.gpu_parts.timing import Runner, kernels_of, measured
+
+        began = time.monotonic()
+        sets = [list(one.values()) for one in model.sets(batch)]
+        runner = Runner(way.make(model, batch, self.context), sets[0], way.graph)
+        row: dict[str, Any] = {"made_s": round(time.monotonic() - began, 1)}
+        row |= measured(runner, sets, self.options.runs)
+        if "profile" in self.options.steps and way.name == "our kernels FP16":
+            row["kernels"] = kernels_of(runner)
+        return runner, row
+
+    def _tell(self, rows: Sequence[dict[str, Any]], gate: dict[str, Any]) -> None:
         for row in rows:
-            self.say(row["model"], row["way"], f"b{row['batch']}", row.get("device_ms"), row.get("host_ms"),
-                     row.get("error", ""), row.get("made_s"))  # fmt: skip
+            times = [row.get(name, "") for name in ("device_ms", "host_ms", "error", "made_s")]
+            self.say(row["model"], row["way"], f"b{row['batch']}", *times)
             for kernel in row.get("kernels", ()):
                 print("        ", kernel)
-        self.say("   gate", made and gate["passed"], made and gate["least"], made and gate["failed"])
-        self.rows += rows
-        self.write()
+        self.say("   gate", gate.get("passed"), gate.get("least"), gate.get("failed"))
 
 
 def facts() -> dict[str, Any]:
@@ -118,8 +123,8 @@ def facts() -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     options = _options(arguments)
-    if options.package:
-        return _package(options)
+    if options.aside:
+        return _aside(options)
     bench = Bench(options)
     bench.say(bench.facts)
     _settle()
@@ -129,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.models:
         model = MODELS[name]()
         bench.say(model.name, "exported")
-        _precompile(bench, model)
-        _table(bench, model)
+        _precompile(bench, name, model)
+        _table(bench, name, model)
         if "packages" in options.steps:
             _packages(bench, name, model, aside)
         if "levers" in options.steps:
@@ -153,23 +158,24 @@ def _settle() -> None:
     torch.manual_seed(0)
 
 
-def _precompile(bench: Bench, model: Any) -> None:
+def _precompile(bench: Bench, name: str, model: Any) -> None:
     """Collect the problems of all batches first, so that their kernels are compiled side by side."""
-    from tailorbird.backends.inductor.kernels.fuse import fused
+    from tailorbird.backends.inductor.kernels.engine import prepare
     from tailorbird.backends.inductor.kernels.launching import Options
     from tailorbird.backends.inductor.kernels.tuning import problems, tune
     from tailorbird.backends.inductor.restructure import restructured
     from tailorbird.domain.precision import Precision
 
     found = []
-    for batch in bench.options.batches:
-        examples = list(model.inputs(batch, 0).values())
-        graph = fused(restructured(model.program, "cuda", Precision.FP16, examples))
-        bench.say(model.name, f"b{batch}", {name: count for name, count in graph.meta["matches"].items() if count})
-        found += problems(graph, [one.cuda() for one in examples])
+    for options in (Options(), Options(eight_bits=True))[: 2 if name == "bert" else 1]:
+        for batch in bench.options.batches:
+            examples = list(model.inputs(batch, 0).values())
+            graph = prepare(restructured(model.program, "cuda", Precision.FP16, examples), options)
+            bench.say(model.name, f"b{batch}", {name: count for name, count in graph.meta["matches"].items() if count})
+            found += problems(graph, [one.cuda() for one in examples])
     tune(found, Options(), bench.context.tuning)
     bench.say(f"{len(found)} problems tuned, {bench.context.tuning.seconds:.0f} s in all")
-    for one in found:
+    for one in {one.key: one for one in found}.values():
         answer = bench.context.tuning.answers[one.key]
         print(
             "    ", one.key, answer.config, answer.microseconds, "library", answer.library, answer.tried, answer.refused
@@ -177,8 +183,8 @@ def _precompile(bench: Bench, model: Any) -> None:
     bench.write()
 
 
-def _table(bench: Bench, model: Any) -> None:
-    from bench.gpu_parts.levers import TABLE
+def _table(bench: Bench, name: str, model: Any) -> None:
+    from bench.gpu_parts.levers import EIGHT, TABLE
     from bench.gpu_parts.timing import floor
 
     for batch in bench.options.batches:
@@ -186,7 +192,7 @@ def _table(bench: Bench, model: Any) -> None:
         bench.rows.append(row)
         bench.say(row)
     if "table" in bench.options.steps:
-        for way in TABLE:
+        for way in (*TABLE, EIGHT) if name == "bert" else TABLE:
             if not bench.options.ways or any(word in way.name for word in bench.options.ways):
                 bench.way(model, way, bench.options.batches, "table")
 
@@ -195,7 +201,7 @@ def _levers(bench: Bench, name: str, model: Any) -> None:
     from bench.gpu_parts.levers import LEVERS
 
     for way in LEVERS[name]:
-        bench.way(model, way, bench.options.batches, "lever")
+        bench.way(model, way, bench.options.lever_batches, "lever")
 
 
 def _streams(bench: Bench, model: Any) -> None:
@@ -224,38 +230,52 @@ def _streams(bench: Bench, model: Any) -> None:
     bench.write()
 
 
-def _start_packages(bench: Bench) -> dict[str, Any]:
-    """AOTInductor takes a minute or two for each: all are made side by side, before anything is timed."""
+def _start_packages(bench: Bench) -> dict[str, int]:
+    """Compilers that take a minute for each model run side by side, before anything is timed.
+
+    AOTInductor leaves packages, ``torch.compile`` fills its cache on disk.
+    """
     started = {}
+    kinds = ["plain", "restructured", *(f"compile-{batch}" for batch in bench.options.batches)]
     for name in bench.options.models:
-        for restructure in (False, True):
-            key = f"{name}-{int(restructure)}"
-            path = bench.scratch / f"{key}.pt2"
-            command = [sys.executable, "-m", "bench.gpu", "--package", name, str(int(restructure)), str(path)]
-            log = (bench.output / f"package-{key}.log").open("w")
+        for kind in kinds:
+            key = f"{name}-{kind}"
+            command = [sys.executable, "-m", "bench.gpu", "--aside", name, kind, str(bench.scratch / f"{key}.pt2")]
+            log = (bench.scratch / f"{key}.log").open("w")
             started[key] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    for process in started.values():
-        process.wait()
-    bench.say("packages made", {key: process.returncode for key, process in started.items()})
-    return started
+    ends = {key: process.wait() for key, process in started.items()}
+    bench.say("compiled aside", ends)
+    for key in (key for key, end in ends.items() if end):
+        print((bench.scratch / f"{key}.log").read_text()[-1500:])
+    return ends
 
 
-def _package(options: argparse.Namespace) -> int:
+def _aside(options: argparse.Namespace) -> int:
+    from bench.gpu_parts.levers import FP16
     from bench.gpu_parts.models import MODELS
-    from bench.gpu_parts.ways import package
+    from bench.gpu_parts.timing import Runner
+    from bench.gpu_parts.ways import compiled, package
 
-    name, restructure, path = options.package
-    package(MODELS[name](), 8, restructure == "1", Path(path))
+    name, kind, path = options.aside
+    _settle()
+    model = MODELS[name]()
+    if not kind.startswith("compile"):
+        package(model, 8, kind == "restructured", Path(path))
+        return 0
+    batch = int(kind.partition("-")[2])
+    example = list(model.inputs(batch, 0).values())
+    Runner(compiled("reduce-overhead", FP16)(model, batch, None), example, graph=False)
     return 0
 
 
-def _packages(bench: Bench, name: str, model: Any, aside: dict[str, Any]) -> None:
+def _packages(bench: Bench, name: str, model: Any, aside: dict[str, int]) -> None:
     from bench.gpu_parts.levers import FP16
     from bench.gpu_parts.ways import Way, packaged
 
     for restructure, words in ((False, "AOTInductor"), (True, "AOTInductor after our passes")):
-        if aside[f"{name}-{int(restructure)}"].returncode == 0:
-            make = packaged(bench.scratch / f"{name}-{int(restructure)}.pt2")
+        key = f"{name}-{'restructured' if restructure else 'plain'}"
+        if aside[key] == 0:
+            make = packaged(bench.scratch / f"{key}.pt2")
             bench.way(model, Way(words, FP16, True, make), (8,), "table")
 
 
@@ -265,12 +285,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scratch", default="/tmp/tailorbird-gpu", help="folder for engines")
     parser.add_argument("--models", nargs="+", default=["bert", "resnet"], choices=["bert", "resnet"])
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--lever-batches", nargs="+", type=int, default=(1, 32))
     parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS)
     parser.add_argument("--ways", nargs="+", help="only ways of the table whose names hold one of these words")
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--known", help="tuned.json of an earlier run on the same kind of GPU")
     parser.add_argument("--seconds", type=float, default=3600, help="leave out what would start after this long")
-    parser.add_argument("--package", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--aside", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

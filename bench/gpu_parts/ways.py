@@ -43,7 +43,7 @@ class Way:
 def eager(precision: Precision, channels_last: bool = True) -> Callable[[Any, int, Context], Function]:
     """PyTorch as it is, cast where asked, pictures channels last."""
 
-    def make(model: Any, _: int, __: Context) -> Function:
+    def make(model: Any, _: int, __: Context | None) -> Function:
         module = _cast(model, precision, channels_last)
         return _calling(module, model, precision, channels_last)
 
@@ -53,7 +53,7 @@ def eager(precision: Precision, channels_last: bool = True) -> Callable[[Any, in
 def compiled(mode: str, precision: Precision) -> Callable[[Any, int, Context], Function]:
     """``torch.compile`` in one of its modes."""
 
-    def make(model: Any, _: int, __: Context) -> Function:
+    def make(model: Any, _: int, __: Context | None) -> Function:
         torch._dynamo.reset()
         return _calling(torch.compile(_cast(model, precision, True), mode=mode), model, precision, True)
 

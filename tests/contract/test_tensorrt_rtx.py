@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from tailorbird.domain.profile import Profile
 from tailorbird.domain.target import Target
 from tests.contract import models
 from tests.contract.models import Case
+from tests.stand_ins import tensorrt_module
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX has no wheels for this platform")
 
@@ -152,7 +154,7 @@ def test_without_a_device_it_is_not_available_and_has_a_version(backend: Backend
     assert found.version.startswith("1.")
     assert found.reason.startswith("no NVIDIA driver or no device here: got ")
     assert found.install == "install NVIDIA's driver, or a newer one"
-    with pytest.raises(BackendUnavailable, match="^tensorrt_rtx is not available: got no NVIDIA driver"):
+    with pytest.raises(BackendUnavailable, match=r"^tensorrt_rtx is not available: got no NVIDIA driver"):
         backend.capabilities()
 
 
@@ -170,7 +172,7 @@ def test_an_engine_for_another_machine_is_not_opened_here(backend: Backend, fold
     candidate = candidate_of(case)
     backend.compile(case.write(tmp_path), candidate, folder)
     for look in (lambda: backend.check(folder, candidate), lambda: backend.open(folder, candidate, case.signature)):
-        with pytest.raises(BackendError, match="^no NVIDIA driver or no device here: got "):
+        with pytest.raises(BackendError, match=r"^no NVIDIA driver or no device here: got "):
             look()
 
 
@@ -178,6 +180,33 @@ def test_the_builders_own_architectures_are_the_ones_we_name(backend: Backend) -
     flavour = TensorRtRtxBackend.flavour
     known = vendor(flavour).ComputeCapability.__members__
     assert {name.lower() for name in known if name.startswith("SM")} == set(flavour.architectures)
+
+
+STAND_INS = {
+    tensorrt_module.Config: "IBuilderConfig",
+    tensorrt_module.Context: "IExecutionContext",
+    tensorrt_module.Network: "INetworkDefinition",
+    tensorrt_module.OptimizationProfile: "IOptimizationProfile",
+    tensorrt_module.Parser: "OnnxParser",
+    tensorrt_module.Profiler: "IProfiler",
+    tensorrt_module.Tensor: "ITensor",
+}
+
+
+@pytest.mark.parametrize("kind", STAND_INS, ids=STAND_INS.values())
+def test_the_stand_ins_have_no_name_of_their_own(kind: type) -> None:
+    """What the session is tested with looks like the vendor's module, whose API TensorRT shares."""
+    real = getattr(vendor(TensorRtRtxBackend.flavour), STAND_INS[kind])
+    mine = [name for name in vars(kind) if not name.startswith("_")]
+    assert [name for name in mine if not hasattr(real, name)] == []
+
+
+def test_the_stand_in_module_has_no_name_of_its_own() -> None:
+    real = vendor(TensorRtRtxBackend.flavour)
+    for name, value in vars(tensorrt_module.TensorRt).items():
+        if not name.startswith("_"):
+            members = vars(value) if isinstance(value, SimpleNamespace) else getattr(value, "__members__", {})
+            assert [one for one in members if not hasattr(getattr(real, name), one)] == [], name
 
 
 def test_the_registry_does_not_load_the_library() -> None:

@@ -16,13 +16,14 @@ import tailorbird
 from tailorbird.backends import registry
 from tailorbird.backends.host import cpu_arch
 from tailorbird.builder.cases.data import load_set, save_set
-from tailorbird.builder.cases.travel import CASES
+from tailorbird.builder.travel import CASES
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.errors import BackendError, BundleError, NoEngineError, UsageError
 from tailorbird.domain.kit import pack_kit, seal_kit, unpack_kit
 from tailorbird.domain.manifest import decode_manifest
 from tailorbird.domain.outcome import Status
+from tailorbird.domain.target import Target
 from tailorbird.repository.config_pbtxt import config_pbtxt
 from tailorbird.repository.signing import keys
 from tailorbird.repository.signing.sign import sign_kit, sign_version
@@ -35,9 +36,14 @@ from tests.unit.builder.graphs import save
 
 pytest.importorskip("onnxruntime")
 
-QUICK: dict[str, Any] = {"threads": [1], "backends": ["onnxruntime"], "precisions": ["fp32"], "opt_shapes": "x:2x16"}
+QUICK: dict[str, Any] = {"threads": [1], "backends": ["onnxruntime"], "precisions": ["fp32"]}
 ELSEWHERE = f"onnxruntime:cpu:{'x86_64' if cpu_arch() in {'avx2', 'avx512', 'amx'} else 'avx2'}"
 """A narrower machine than this one, where this one is an x86; an x86 where it is not."""
+
+
+class Enough(BaseException):
+    """Ends a build of which no more is asked."""
+
 
 X = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
 
@@ -55,7 +61,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def source(place: Path) -> onnx.ModelProto:
-    made = network()
+    """Of one shape, so that one candidate races and every build is short."""
+    made = network(rows=2)
     save(made, place / "net.onnx")
     return made
 
@@ -101,9 +108,10 @@ def signed_again(version: Path, out: Path) -> Path:
 # --- unqualified -----------------------------------------------------------------------------------
 
 
-def test_a_target_that_is_not_here_is_built_for_and_not_run(tmp_path: Path, source: onnx.ModelProto) -> None:
-    out, settings = tmp_path / "net.engine", {key: value for key, value in QUICK.items() if key != "backends"}
-    result = tailorbird.build("net.onnx", output=out, target=ELSEWHERE, **settings)
+def test_a_target_that_is_not_here_is_built_for_and_not_run(tmp_path: Path, place: Path) -> None:
+    out, any_rows = tmp_path / "net.engine", save(network(), tmp_path / "net.onnx")
+    settings: dict[str, Any] = {"threads": [1], "precisions": ["fp32"], "opt_shapes": "x:2x16"}
+    result = tailorbird.build(any_rows, output=out, target=ELSEWHERE, **settings)
     assert str(result.manifest.candidate.target) == ELSEWHERE
     assert result.winner.reason == f"not measured: no {ELSEWHERE} here; first by promise of 2 that compiled"
     assert {outcome.status for outcome in result.table} == {Status.CHOSEN, Status.NOT_RUN}
@@ -215,6 +223,36 @@ def test_a_kit_is_finished_in_another_place(
     assert [one["hit"] for one in again if one["event"] == "cache" and one["kind"] == "engines"] == [True]
 
 
+def test_calibrated_graphs_travel_and_nothing_calibrates_anew(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kit is finished there is neither the data nor, for all that the build knows, the quantiser."""
+    np.savez(place / "data.npz", x=np.random.default_rng(2).standard_normal((64, 16)).astype(np.float32))
+    settings = QUICK | {"precisions": ["int8"], "data": "data.npz", "opt_shapes": "x:2x16"}
+    tailorbird.make_kit(save(network(), tmp_path / "net.onnx"), tmp_path / "int8.kit", **settings)
+    folder = unpack_kit(tmp_path / "int8.kit", tmp_path / "out")
+    assert set(verified_kit(folder).manifest.methods) == {"qdq", "qoperator", "dynamic"}
+    (place / "data.npz").unlink()
+    monkeypatch.setattr("tailorbird.builder.search.candidates.is_here", lambda method: False)
+    monkeypatch.setenv("TAILORBIRD_CACHE", str(tmp_path / "cache"))
+    events: list[dict[str, Any]] = []
+
+    def seen(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "round":  # who wins is no matter here
+            raise Enough
+
+    with pytest.raises(Enough):
+        tailorbird.build(tmp_path / "int8.kit", observers=[seen])
+    kinds = {event["kind"] for event in events if event["event"] == "cache"}
+    assert not kinds & {"quantised", "normalised", "references"}
+    assert not [event for event in events if event["event"] in {"quantising", "quantised"}]
+    tried = {event["candidate"]: event["status"] for event in events if event["event"] == "tried"}
+    quantised = {name: status for name, status in tried.items() if " int8 " in name}
+    assert {name.split()[4] for name in quantised} == {"qdq", "qoperator", "dynamic"}
+    assert Status.FAILED not in quantised.values()
+
+
 def test_a_kit_holds_no_code_and_nothing_that_runs_when_read(kit: Path, tmp_path: Path) -> None:
     folder = unpack_kit(kit, tmp_path / "out")
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
@@ -253,6 +291,38 @@ def test_a_kit_says_what_is_wrong_with_how_it_is_used(kit: Path, tmp_path: Path)
     done = cli("build", kit, "-o", tmp_path / "x.kit", "--repo", tmp_path)
     assert done.returncode == 2
     assert "a build kit cannot be published" in done.stderr
+
+
+# --- GPUs that are not here --------------------------------------------------------------------------
+
+
+def test_a_kit_for_tensorrt_is_made_without_tensorrt(source: onnx.ModelProto, tmp_path: Path) -> None:
+    """Its builder needs the device, so the graph goes there with its precision in it."""
+    target = {"target": "tensorrt:cuda:sm90", "precisions": ["fp16"]}
+    with pytest.raises(UsageError) as caught:
+        tailorbird.build("net.onnx", **target)
+    assert caught.value.what == "tensorrt builds for tensorrt:cuda:sm90 on such a device only"
+    assert caught.value.hint == "make a build kit with -o NAME.kit, and finish it there"
+    kit = tailorbird.make_kit("net.onnx", tmp_path / "net.kit", **target)
+    folder = unpack_kit(kit, tmp_path / "out")
+    (lowered,) = (folder / "lowered").glob("*/model.onnx")
+    kinds = {tensor.data_type for tensor in onnx.load(lowered).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    with pytest.raises(UsageError, match="the build kit is for tensorrt:cuda:sm90, which this machine is not"):
+        tailorbird.build(kit)
+
+
+def test_a_real_builder_makes_an_engine_for_a_gpu_that_is_not_here(source: onnx.ModelProto, tmp_path: Path) -> None:
+    if not registry.backend("tensorrt_rtx").capabilities(Target.parse("tensorrt_rtx:cuda:sm86")).builds_here:
+        pytest.skip("TensorRT-RTX is not installed")
+    out = tmp_path / "net.engine"
+    result = tailorbird.build("net.onnx", output=out, target="tensorrt_rtx:cuda:sm86", precisions=["fp16"])
+    said = "not measured: no tensorrt_rtx:cuda:sm86 here; first by promise of 1 that compiled; its graph, run on this CPU: "
+    assert result.winner.reason.startswith(f"{said}pass, SNR ")
+    folder = opened(out, tmp_path / "opened")
+    assert (folder / "model.plan").stat().st_size > 1000
+    with pytest.raises(BackendError):  # no driver, or a device of another kind
+        tailorbird.qualify(out, output=tmp_path / "out.engine")
 
 
 # --- stale engines ---------------------------------------------------------------------------------

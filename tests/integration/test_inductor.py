@@ -75,6 +75,8 @@ def test_it_races_with_the_others_where_it_is_named(nets: str) -> None:
     assert Status.CHOSEN in {one.status for one in outcomes.values()}
 
 
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
 def test_it_is_left_out_with_the_reason_where_nobody_named_it(nets: str) -> None:
     shown: list[dict[str, Any]] = []
     tailorbird.build(nets, threads=[1], precisions=["fp32"], observers=[shown.append])

@@ -6,7 +6,10 @@ import pytest
 
 from tests.project import tree
 
-VENDORS = ["onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "tensorrt", "torch", "transformers"]
+VENDORS = [
+    *("cuda", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "tensorrt", "tensorrt_rtx"),
+    *("tensorrt_rtx_bindings", "torch", "transformers"),
+]
 # The floors that must work in an image that holds one engine's runtime and nothing else of a vendor's.
 VENDOR_FREE = ["domain", "repository", "serving", "service", "cli"]
 

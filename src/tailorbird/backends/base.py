@@ -63,6 +63,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     """False where engines of this target cannot be opened on this machine: they are qualified on another."""
     builds_here: bool = True
     """False where they cannot even be compiled on it: a build kit is all that can be made."""
+    checks_arch: bool = False
+    """Whether :meth:`Backend.check` tells on which architectures an engine runs; else its target's must be here."""
     portable: str = "same architecture and runtime version"
     variants: tuple[dict[str, Option], ...] = ({},)
     """Sets of runtime options worth trying as candidates of their own."""

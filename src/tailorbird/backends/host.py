@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,36 @@ def cpu_facts() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+@cache
+def device_facts() -> dict[str, str]:
+    """:func:`cpu_facts`, and those of NVIDIA's devices where there are any: an engine may depend on either."""
+    return {**cpu_facts(), **gpu_facts()}
+
+
+def gpu_facts(root: Path = Path("/")) -> dict[str, str]:
+    """Names and driver of NVIDIA's devices, as the kernel tells them: none of their libraries is loaded for it.
+
+    Args:
+        root: of the file system.
+    """
+    driver = re.search(r"Kernel Module\b.*?\s(\d[\d.]+)", _text(root / "proc/driver/nvidia/version"))
+    cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    names = [found[1].strip() for card in cards if (found := re.search(r"^Model:(.*)$", _text(card), re.MULTILINE))]
+    if tegra := _text(root / "etc/nv_tegra_release").partition("\n")[0]:  # Jetson, whose device is no PCI card
+        names, driver_text = [_text(root / "proc/device-tree/model").strip("\0\n ")], tegra.strip("# ")
+    else:
+        driver_text = driver[1] if driver else ""
+    facts = {"gpu": ", ".join(filter(None, names)), "gpu_driver": driver_text}
+    return {name: text for name, text in facts.items() if text}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def cpu_arch() -> str:

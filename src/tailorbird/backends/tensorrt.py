@@ -39,6 +39,7 @@ class TensorRtBackend(NvidiaBackend):
             format=EngineFormat(backend="tensorrt", platform="tensorrt_plan", filename="model.plan"),
             form=Form.CAST,
             takes_threads=False,
+            checks_arch=True,
             needs_device_to_build=True,
             runs_here=here,
             builds_here=here,

@@ -45,6 +45,7 @@ class TensorRtRtxBackend(NvidiaBackend):
             format=EngineFormat(backend="tensorrt_rtx", platform="tensorrt_rtx_plan", filename="model.plan"),
             form=Form.CAST,
             takes_threads=False,
+            checks_arch=True,
             runs_here=here,
             builds_here=self._can_build(),
             portable="the architectures named, same runtime version",

@@ -17,9 +17,8 @@ candidates                names, baseline (what speed-ups are told against, or e
 scored                    metric, scores (the source's own, by place)
 quantising                method: one that no build has made before
 quantised                 method, units (how many run quantised), cached, notes, seconds
-lowering                  precision, method (of the quantised graph it is made of, or empty): none has made it before
-lowered                   precision, method, nodes (in that precision), kept (nodes in FP32, and why), snr_db (the worst
-                          output with every low value rounded, or null), notes, cached, seconds
+lowering                  precision, method (how it was quantised, or empty): one that no build has made before
+lowered                   precision, method, nodes, kept (in FP32, and why), snr_db (or null), notes, cached, seconds
 said                      candidate, messages: what the runtime said while it compiled, as it compiles
 tried                     candidate, status, reason, median (ms, or null), seconds
 probing                   candidate, number, of: one group's error is being measured

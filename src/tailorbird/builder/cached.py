@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailorbird.backends.host import cpu_facts
+from tailorbird.backends.host import device_facts
 from tailorbird.builder.buildlog import BuildLog, Observer
 from tailorbird.builder.fingerprint import fingerprint, versions
 from tailorbird.builder.intake import Intake
@@ -124,9 +124,10 @@ class CachedBuild(Closing):
     def _begun(self) -> tuple[Intake | None, dict[str, str]]:
         """The source and the data, unless they are in a kit, and all that the build follows from."""
         config, source = self._config, self._source
-        self._log.write("started", source=source.text, config=config, versions=versions(), device=cpu_facts())
+        self._log.write("started", source=source.text, config=config, versions=versions(), device=device_facts())
         if self._kit:
-            return None, fingerprint({"source": self._kit.digest}, config, self._name, Path(source.text).name)
+            inside = {"source": self._kit.digest, "data": ""}
+            return None, fingerprint(inside, config, self._name, Path(source.text).name)
         intake = Intake(source, config, self._folder, self._recall)
         return intake, fingerprint(intake.digests(), config, self._name, Path(source.text).name)
 

@@ -16,18 +16,24 @@ from pathlib import Path
 import msgspec
 
 from tailorbird import __version__
-from tailorbird.backends.host import cpu_facts, usable_cores
+from tailorbird.backends.host import device_facts, usable_cores
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.digest import digest_bytes, digest_file
 
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "nncf", "torch")
 """Whose versions shape what a build comes to."""
 
+OPTIONAL = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12-bindings",
+            "tensorrt-rtx-cu13-bindings")  # fmt: skip
+"""The same, told only where they are installed: few machines have one of them."""
+
 ENTRY_POINTS = ("tailorbird.backends", "tailorbird.quantisers")
 """Groups through which other distributions join a build."""
 
 OURS = ("api", "backends", "builder", "domain", "repository")
 """The parts of this package that shape what a build comes to; servers and command lines do not."""
+
+_ABSENT = "not installed"
 
 _CONTENT = frozenset({"cache", "data"})
 """Settings that are no ingredients: where the cache is means nothing, and the data counts by its content."""
@@ -57,7 +63,7 @@ def fingerprint(files: Mapping[str, str], config: BuildConfig, name: str, source
         "tailorbird": __version__,
         "tailorbird code": code_digest(OURS),
         **versions(),
-        **{f"device {fact}": text for fact, text in cpu_facts().items()},
+        **{f"device {fact}": text for fact, text in device_facts().items()},
     }
 
 
@@ -100,6 +106,7 @@ def settings(config: BuildConfig) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Versions of runtimes, tools and plug-ins that are installed; nothing of them is imported."""
     found = {f"{package} version": _version(package) for package in PACKAGES}
+    found |= {f"{package} version": text for package in OPTIONAL if (text := _version(package)) != _ABSENT}
     for group in ENTRY_POINTS:
         for point in sorted(importlib.metadata.entry_points(group=group)):
             made_by = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
@@ -146,7 +153,7 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _ABSENT
 
 
 def _text(value: object) -> str:

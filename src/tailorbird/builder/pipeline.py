@@ -10,10 +10,9 @@ from pathlib import Path
 from tailorbird import __version__
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
-from tailorbird.backends.host import cpu_facts, usable_cores
+from tailorbird.backends.host import device_facts, usable_cores
 from tailorbird.builder import sealing
 from tailorbird.builder.buildlog import BuildLog
-from tailorbird.builder.cases.travel import CASES, send
 from tailorbird.builder.gate.metrics import resolve_metric
 from tailorbird.builder.groundwork import PROBES, Groundwork
 from tailorbird.builder.kit.ground import KitGround
@@ -27,6 +26,7 @@ from tailorbird.builder.search.profile import profiled
 from tailorbird.builder.search.race import Race
 from tailorbird.builder.search.unrun import compiled
 from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
+from tailorbird.builder.travel import CASES, send
 from tailorbird.domain.budget import GateReport
 from tailorbird.domain.bundle import KEPT_KIT
 from tailorbird.domain.candidate import Candidate
@@ -130,8 +130,10 @@ class Build:
     ) -> tuple[tuple[Candidate, ...], str]:
         """What takes part, and the name of the one that speed-ups are told against."""
         dynamic, ready = bool(prepared.signature.dynamic_dims), self._ground.lower(lowering)
+        # Of a kit's calibration inputs only those came along that errors are measured on: too few to calibrate on.
+        calibrated = bool(cases.calibration) and not self._ground.made_elsewhere
         backends, apart = takers(able, self._config, bool(self._ground.program))
-        entrants = candidates_for(cases.profile, self._config, dynamic, backends, bool(cases.calibration), ready)
+        entrants = candidates_for(cases.profile, self._config, dynamic, backends, calibrated, ready)
         baseline = baseline_of(entrants.candidates, backends)
         self._log.write("candidates", names=[candidate.name for candidate in entrants.candidates], baseline=baseline,
                         left_out=(*apart, *entrants.left_out))  # fmt: skip
@@ -192,7 +194,7 @@ class Build:
             normalised_digest=prepared.normalised_digest,
             passes=prepared.passes,
             versions=_versions(able),
-            device=cpu_facts(),
+            device=device_facts(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             ingredients=self._whole,
             parent=origin.parent,

@@ -12,14 +12,14 @@ import msgspec
 
 from tailorbird import __version__
 from tailorbird.backends import registry
-from tailorbird.backends.host import cpu_facts
+from tailorbird.backends.host import device_facts
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder import sealing
 from tailorbird.builder.buildlog import BuildLog, Observer
-from tailorbird.builder.cases.travel import CASES, receive
 from tailorbird.builder.search import steps
 from tailorbird.builder.search.course import STEPS
 from tailorbird.builder.search.instances import side_by_side
+from tailorbird.builder.travel import CASES, receive
 from tailorbird.domain.bundle import UNLISTED
 from tailorbird.domain.config import Limits
 from tailorbird.domain.errors import NoEngineError, TailorbirdError
@@ -71,7 +71,9 @@ class Qualification:
             BackendError, StepError: the engine cannot be opened or run here.
         """
         manifest = self._what.manifest
-        self._log.write("qualifying", candidate=manifest.candidate.name, device=cpu_facts(), parent=self._what.digest)
+        self._log.write(
+            "qualifying", candidate=manifest.candidate.name, device=device_facts(), parent=self._what.digest
+        )
         row = self._judged_and_measured()
         layers = LayerBook(tuple(filter(None, (self._profiled(row),))))
         self._log.write("finished", seconds=round(self._log.seconds, 1))
@@ -100,7 +102,7 @@ class Qualification:
         """The engine's row of the table, as it was built."""
         built = [one for one in self._what.manifest.outcomes if one.status is Status.CHOSEN]
         plain = built[0] if built else Outcome(self._what.manifest.candidate, Status.CHOSEN, "")
-        return msgspec.structs.replace(plain, reason=f"qualified on {cpu_facts()['cpu']}; alone of its build")
+        return msgspec.structs.replace(plain, reason=f"qualified on {_here()}; no other of its build was run")
 
     def _refused(self, row: Outcome, why: str) -> NoEngineError:
         refused = msgspec.structs.replace(row, status=Status.REFUSED, reason=why)
@@ -140,7 +142,7 @@ class Qualification:
         return msgspec.structs.replace(
             built,
             parent=self._what.digest,
-            device=cpu_facts(),
+            device=device_facts(),
             versions={"tailorbird": __version__, runtime: registry.backend(runtime).probe().version},
             built_on=built.device,
             built_with=built.versions,
@@ -157,3 +159,8 @@ class Qualification:
         (self._folder / "qualification.jsonl").rename(version_dir / sealing.QUALIFICATION_LOG)
         sealing.seal(version_dir, manifest, layers, (sealing.BUILD_LOG, sealing.QUALIFICATION_LOG))
         return version_dir
+
+
+def _here() -> str:
+    facts = device_facts()
+    return facts.get("gpu") or facts["cpu"]

@@ -151,7 +151,9 @@ def manifest_lines(manifest: Manifest) -> Iterable[str]:
     yield f"gate       {manifest.gate.verdict}; {len(manifest.gate.checks)} checks"
     yield f"executed   {', '.join(f'{count} x {kind}' for kind, count in manifest.executed.items())}"
     yield f"source     {facts.source} {facts.source_digest}"
-    yield f"built      {facts.created} on {facts.device.get('cpu', '?')}"
+    yield f"built      {facts.created} on {(facts.built_on or facts.device).get('cpu', '?')}"
+    if facts.qualified:
+        yield f"qualified  {facts.qualified} on {facts.device.get('cpu', '?')}"
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:

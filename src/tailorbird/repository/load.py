@@ -18,7 +18,7 @@ from tailorbird.domain.errors import BundleError
 from tailorbird.domain.files import reason
 from tailorbird.domain.signature import Tensors
 from tailorbird.repository import layout
-from tailorbird.repository.machine import backend_here, check_machine, check_qualified
+from tailorbird.repository.machine import backend_here, check_machine, check_qualified, telling_of_kit
 from tailorbird.repository.opening import repository_of
 from tailorbird.repository.signing.trust import Verified, verified
 
@@ -95,7 +95,8 @@ def _loaded(version_dir: Path, resources: ExitStack, allow_unsigned: bool) -> Lo
     manifest, candidate = found.manifest, found.manifest.candidate
     check_qualified(manifest)
     backend = backend_here(manifest)
-    check_machine(version_dir, manifest, backend)
+    with telling_of_kit(version_dir):
+        check_machine(version_dir, manifest, backend)
     session = backend.open(version_dir, candidate, manifest.signature)
     return LoadedEngine(found, session, resources.pop_all())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend
 from tailorbird.backends.host import sums_int8_exactly
-from tailorbird.domain.errors import BackendError, BundleError, UsageError
+from tailorbird.domain.bundle import KEPT_KIT
+from tailorbird.domain.errors import BackendError, BackendUnavailable, BundleError, UsageError
 from tailorbird.domain.manifest import Manifest
 from tailorbird.domain.precision import Precision
 
@@ -61,7 +64,8 @@ def check_machine(version_dir: Path, manifest: Manifest, backend: Backend) -> No
 def check_target(version_dir: Path, manifest: Manifest, backend: Backend) -> None:
     """The same for an engine whose gate is still to be run here, which tells whether sums overflow."""
     here, target = backend.capabilities(), manifest.candidate.target
-    if target.device != here.target.device or not _covers(here.target.arch, target.arch):
+    fits = here.checks_arch or _covers(here.target.arch, target.arch)
+    if target.device != here.target.device or not fits:
         hint = "build it on this machine, or on one like it"
         what = "the engine was built for another machine"
         raise BundleError(what, got=target, expected=here.target, hint=hint)
@@ -70,6 +74,19 @@ def check_target(version_dir: Path, manifest: Manifest, backend: Backend) -> Non
         hint = "build it on this machine"
         raise BundleError(what, got=manifest.candidate.precision, expected=", ".join(here.precisions), hint=hint)
     backend.check(version_dir, manifest.candidate)
+
+
+@contextmanager
+def telling_of_kit(version_dir: Path) -> Iterator[None]:
+    """What refuses an engine here names the way out, where its version keeps a build kit."""
+    try:
+        yield
+    except BackendUnavailable:
+        raise
+    except (BundleError, BackendError) as error:
+        if (version_dir / KEPT_KIT).is_dir():
+            error.hint = "its version keeps a build kit: tailorbird serve --rebuild-stale, or tailorbird rebuild"
+        raise
 
 
 def why_stale(version_dir: Path, manifest: Manifest) -> str:

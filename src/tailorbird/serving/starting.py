@@ -19,6 +19,7 @@ from tailorbird.domain.latency import LatencyRow
 from tailorbird.domain.manifest import Manifest
 from tailorbird.repository import layout
 from tailorbird.repository.load import LoadedEngine, load_version
+from tailorbird.repository.machine import check_qualified
 from tailorbird.repository.signing.trust import Signer
 from tailorbird.serving.batching.admission import BatchOptions
 from tailorbird.serving.batching.batcher import Batcher
@@ -138,6 +139,7 @@ def run_limit_s(table: Sequence[LatencyRow]) -> float:
 
 def _in_processes(what: Started, options: HubOptions, observer: Callable[[Event], None]) -> _Started:
     manifest = bundle.read_manifest(what.folder)
+    check_qualified(manifest)  # before a process is started for it; what is verified is checked again there
     count = instances_of(manifest.candidate, options)
     instances = start_instances(
         what.folder,

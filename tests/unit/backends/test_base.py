@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from tailorbird.backends.base import Session, copy_model, vendor_border
+from tailorbird.backends.base import Backend, Capabilities, Session, copy_model, vendor_border
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import BackendError, InputError
+from tailorbird.domain.errors import BackendError, BackendUnavailable, InputError, UsageError
+from tailorbird.domain.manifest import EngineFormat
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.signature import Signature, Tensors, TensorSpec
@@ -119,3 +121,63 @@ def test_models_are_copied_with_their_data(tmp_path: Path) -> None:
         "model.onnx": b"graph",
         "net.onnx.data": b"weights",
     }
+
+
+HERE = Capabilities(Target("none", "cpu", "any"), (Precision.FP32,), EngineFormat("none", "none", "model.none"))
+
+
+class Nowhere(Backend):
+    """A backend of nothing, for one machine."""
+
+    name = "none"
+    install = "pip install none"
+
+    def _version(self) -> str:
+        return "1"
+
+    def _capabilities(self) -> Capabilities:
+        return HERE
+
+    def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None: ...
+
+    def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
+        return Fake("none", candidate, signature)
+
+
+class Elsewhere(Nowhere):
+    """One that builds for others, and knows its engines."""
+
+    def _version(self) -> str:
+        raise ImportError("no library here")
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        if target.device != "gpu":
+            return super()._capabilities_for(target)
+        return msgspec.structs.replace(HERE, target=target, runs_here=False)
+
+    def _check(self, engine: Path, candidate: Candidate) -> None:
+        raise RuntimeError("of another\n version")
+
+
+def test_a_backend_builds_for_its_own_machine_unless_it_says_more() -> None:
+    assert Nowhere().capabilities(HERE.target) == Nowhere().capabilities()
+    with pytest.raises(UsageError) as caught:
+        Nowhere().capabilities(Target.parse("none:cpu:other"))
+    assert caught.value.message == (
+        "none cannot build for none:cpu:other: expected none:cpu:any\nHint: build on a machine of that kind"
+    )
+
+
+def test_a_target_elsewhere_needs_nothing_here() -> None:
+    assert not Elsewhere().capabilities(Target.parse("none:gpu:big")).runs_here
+    with pytest.raises(BackendUnavailable, match="no library here"):
+        Elsewhere().capabilities()
+    with pytest.raises(BackendUnavailable, match="no library here"):
+        Elsewhere().capabilities(Target.parse("none:cpu:any"))
+
+
+def test_a_check_says_nothing_or_a_backend_error(tmp_path: Path) -> None:
+    Nowhere().check(tmp_path, CANDIDATE)
+    with pytest.raises(BackendError) as caught:
+        Elsewhere().check(tmp_path, CANDIDATE)
+    assert caught.value.message == "none could not check the engine against this device: got of another version"

@@ -63,3 +63,32 @@ def test_fewer_cores_are_used_than_there_are_when_the_quota_says_so(monkeypatch:
 )
 def test_sums_of_int8_overflow_on_x86_without_vnni(facts: dict[str, str], exact: bool) -> None:
     assert host.sums_int8_exactly(facts) is exact
+
+
+NVRM = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 07:10:14 UTC 2025\nGCC version: 12\n"
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release Build\n"
+
+
+@pytest.mark.parametrize(("driver", "version"), [(NVRM, "580.65.06"), (OPEN, "575.57.08"), ("nonsense", "")])
+def test_the_kernel_tells_of_the_driver(tmp_path: Path, driver: str, version: str) -> None:
+    folder = tmp_path / "proc/driver/nvidia"
+    card = folder / "gpus/0000:01:00.0"
+    card.mkdir(parents=True)
+    (folder / "version").write_text(driver)
+    (card / "information").write_text("Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 18\n")
+    told = {"gpu": "NVIDIA H100 80GB HBM3"} | ({"gpu_driver": version} if version else {})
+    assert host.gpu_facts(tmp_path) == told
+
+
+def test_a_jetson_is_told_by_its_board_and_release(tmp_path: Path) -> None:
+    for name, text in (
+        ("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3\nmore\n"),
+        ("proc/device-tree/model", "NVIDIA Jetson AGX Orin\0"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert host.gpu_facts(tmp_path) == {"gpu": "NVIDIA Jetson AGX Orin", "gpu_driver": "R36 (release), REVISION: 4.3"}
+
+
+def test_without_a_device_nothing_is_told(tmp_path: Path) -> None:
+    assert host.gpu_facts(tmp_path) == {}

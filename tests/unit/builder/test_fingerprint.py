@@ -111,10 +111,10 @@ def test_plug_ins_are_ingredients(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (change.name, change.now) == ("plug-in fast", "fast_backend:Fast of fast 1.2")
 
 
-@pytest.mark.parametrize("fact", ["isa", "cores", "memory_gib", "cpu"])
+@pytest.mark.parametrize("fact", ["isa", "cores", "memory_gib", "cpu", "gpu_driver"])
 def test_device_facts_are_ingredients(fact: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = whole()
-    monkeypatch.setattr(subject, "cpu_facts", lambda: host.cpu_facts() | {fact: "other"})
+    monkeypatch.setattr(subject, "device_facts", lambda: host.cpu_facts() | {fact: "other"})
     assert names(before, whole()) == [f"device {fact}"]
 
 

@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.backends.host import cpu_facts
+from tailorbird.backends.inductor.layers import layers_of, layers_run
 from tailorbird.backends.inductor.memory import shared_outputs
 from tailorbird.backends.inductor.narrow import examples_for, narrowed, restructured_graph
-from tailorbird.backends.inductor.record import EngineRecord, layers_of, write_record
+from tailorbird.backends.inductor.record import EngineRecord, write_record
 from tailorbird.backends.inductor.toolchain import compiler, torch_version
 from tailorbird.backends.program import Names, load_program, save_program
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.errors import BackendError
+from tailorbird.domain.precision import Precision
 
 PACKAGE = "model.pt2"
 """Under Triton's default name for ``torch_aoti``."""
 JITTED = "jitted.pt2"
 CACHES = "caches.bin"
 KERNELS = "kernels"
+
+_OWN = (Precision.FP16, Precision.BF16, Precision.FP8)
+
+Made = tuple[dict[str, str], tuple[int, ...]]
+"""What an engine's layers compute in, and places of outputs that share memory."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +62,17 @@ def compile_program(model: Path, candidate: Candidate, folder: Path) -> None:
         program, names = load_program(model)
         job = Job(program, names, candidate, folder)
         compiled = write(job)
-    _describe(job, compiled)
+    _describe(job, *compiled)
 
 
 def settings(candidate: Candidate) -> dict[str, Any]:
     """Inductor's settings for a candidate; whatever is not set is its default."""
+    found = {"aot_inductor.enable_line_tables": False}  # for profilers: a larger engine, and longer to compile
     if candidate.target.device == "cpu":
         # Freezing lays weights out for the CPU's kernels; the count of threads is compiled into the loops.
-        return {"freezing": True, "cpp.threads": candidate.threads}
+        return found | {"freezing": True, "cpp.threads": candidate.threads}
     tuned = bool(candidate.options.get("max_autotune", False))
-    return {"max_autotune": tuned, "coordinate_descent_tuning": tuned}
+    return found | {"max_autotune": tuned, "coordinate_descent_tuning": tuned}
 
 
 def jitted(program: Any, candidate: Candidate) -> Any:
@@ -82,7 +90,7 @@ def exact_floats() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-class quietly(warnings.catch_warnings):  # type: ignore[type-arg] # noqa: N801 - reads as an adverb: with quietly()
+class quietly(warnings.catch_warnings):  # noqa: N801 - reads as an adverb: with quietly()
     """Without a compiler's own deprecation warnings, which are no concern of whoever compiles a model."""
 
     def __enter__(self) -> None:
@@ -90,7 +98,7 @@ class quietly(warnings.catch_warnings):  # type: ignore[type-arg] # noqa: N801 -
         warnings.simplefilter("ignore")
 
 
-def _ahead(job: Job) -> Any:
+def _ahead(job: Job) -> Made:
     """One file that holds code and weights."""
     import torch
 
@@ -98,10 +106,10 @@ def _ahead(job: Job) -> Any:
     torch._inductor.aoti_compile_and_package(
         exported, package_path=str(job.folder / PACKAGE), inductor_configs=settings(job.candidate)
     )
-    return exported
+    return layers_of(exported), shared_outputs(exported)
 
 
-def _just_in_time(job: Job) -> Any:
+def _just_in_time(job: Job) -> Made:
     """The narrowed program, and the caches that compiling it filled."""
     import torch
 
@@ -110,28 +118,34 @@ def _just_in_time(job: Job) -> Any:
         jitted(exported, job.candidate)(*exported.example_inputs[0])
         made = torch.compiler.save_cache_artifacts()
     (job.folder / CACHES).write_bytes(made[0] if made else b"")
+    made_of = layers_of(exported), shared_outputs(exported)
     save_program(exported, job.names, job.folder / JITTED)
-    return exported
+    return made_of
 
 
-def _own_kernels(job: Job) -> Any:
+def _own_kernels(job: Job) -> Made:
     """The restructured graph on Triton kernels of our own, each tuned for the one shape it is compiled for."""
     from tailorbird.backends.inductor import kernels
+    from tailorbird.backends.inductor.kernels.launching import Options
 
+    asked, device = job.candidate.precision, job.candidate.target.device
     if job.candidate.shape_mode is not ShapeMode.STATIC:
         raise BackendError("own kernels are compiled for one shape", got="a dynamic profile", expected="a static one")
+    if asked not in _OWN:
+        raise BackendError("own kernels do not compute in this precision", got=asked, expected=", ".join(_OWN))
     examples = examples_for(job.program, job.names, job.candidate)
     graph = restructured_graph(job.program, job.candidate, examples)
     folder = job.folder / KERNELS
     folder.mkdir()
-    kernels.build(graph, [one.to("cuda") for one in examples], folder)
-    return graph
+    moved = [one.to(device) for one in examples]
+    kernels.build(graph, moved, folder, Options(eight_bits=asked is Precision.FP8))
+    return layers_run(graph, moved), ()
 
 
-_COMPILERS: dict[str, Callable[[Job], Any]] = {"": _ahead, "jit": _just_in_time, "kernels": _own_kernels}
+_COMPILERS: dict[str, Callable[[Job], Made]] = {"": _ahead, "jit": _just_in_time, "kernels": _own_kernels}
 
 
-def _describe(job: Job, compiled: Any) -> None:
+def _describe(job: Job, layers: dict[str, str], shared: tuple[int, ...]) -> None:
     """Write the engine's record."""
     on_cpu, used = job.candidate.target.device == "cpu", compiler()
     record = EngineRecord(
@@ -141,7 +155,7 @@ def _describe(job: Job, compiled: Any) -> None:
         compiler=f"{used.path}: {used.version}",
         inputs=job.names.inputs,
         outputs=job.names.outputs,
-        shared=shared_outputs(compiled) if on_cpu else (),
-        layers=layers_of(compiled),
+        shared=shared,
+        layers=layers,
     )
     write_record(record, job.folder)

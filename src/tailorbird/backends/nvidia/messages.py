@@ -18,6 +18,9 @@ _LONGEST = 2000
 
 _MEMORY = ("out of memory", "outofmemory", "cudaerrormemoryallocation", "insufficient memory", "requested amount of")
 _OUT_OF_MEMORY = "serve smaller shapes, allow a smaller workspace, or free the device's memory"
+_BANNER = ("Input filename:", "Domain:", "Doc string:", "Model version:")
+"""Begins what the parser says of every file; a path of this machine has no place in a bundle's log."""
+
 _UNFIT = ("Thread context has not been set",)
 """Said at the highest severity by a build that does well (TensorRT-RTX 1.7)."""
 
@@ -68,7 +71,7 @@ class Heard:
     def add(self, severity: str, text: str) -> None:
         """Keep one message; where there were too many, no more of what is only for information."""
         message = Message(severity, " ".join(text.split())[:_LONGEST])
-        if not message.text.strip("-") or (severity == "info" and self._room <= 0):
+        if not message.text.strip("-") or message.text.startswith(_BANNER) or (severity == "info" and self._room <= 0):
             return
         self._room -= 1
         self.messages.append(message)

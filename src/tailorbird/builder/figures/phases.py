@@ -29,7 +29,7 @@ _TOLD = {
     GROUNDWORK: "groundwork: read, normalise, reference",
     CACHES: "fingerprint and caches",
     TRYING: "candidates: compile, gate, measure",
-    QUANTISING: "quantising, lowering",
+    QUANTISING: "quantising",
     GUILT: "mixed precision: which layers err",
     FINALS: "finals: measured in turn",
     TABLE: "instances side by side",

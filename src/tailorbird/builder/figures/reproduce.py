@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from tailorbird.builder.figures.guilt import Event
+from tailorbird.builder.kit.settings import SAID_THERE
 from tailorbird.domain.budget import Budget
 from tailorbird.domain.config import BuildConfig
+from tailorbird.domain.kit import SUFFIX as KIT
 from tailorbird.domain.manifest import Manifest
 
 _REPEATED = {"backends": "--backend", "precisions": "--precision"}
@@ -51,6 +53,8 @@ def command(source: str, config: Mapping[str, Any], output: str) -> str:
         config: the settings as the build log has them; fields that are missing count as defaults.
         output: the file to write.
     """
+    if source.endswith(KIT):  # which has the other settings itself
+        config = {key: value for key, value in config.items() if key in SAID_THERE}
     words = ["tailorbird", "build", source, "-o", output, *_flags(config)]
     return " ".join(map(_quoted, words))
 

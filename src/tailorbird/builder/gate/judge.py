@@ -22,7 +22,7 @@ from tailorbird.domain.signature import Tensors
 ROW_SETS = 4
 """Sets of the user's data at each place whose rows are moved about; synthetic ones all are."""
 
-_FLOATS = frozenset({"fp64", "fp32", "fp16", "bf16", "int8"})
+_FLOATS = frozenset({"fp64", "fp32", "fp16", "bf16", "int8", "fp8"})
 _BELOW_FP32 = frozenset({"fp16", "bf16"})
 """What an engine asked for FP32 must not run. Not INT8: truth values and pictures are bytes in the source, too."""
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from tailorbird.builder.buildlog import BuildLog
-from tailorbird.builder.cases.travel import MOST_BYTES, bounded
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.groundwork import ANSWERS, PROBES, Answers, Groundwork, rebased
 from tailorbird.builder.kit.ground import CASES, GROUND, LOWERED, LOWERED_RECORD, KitGround
 from tailorbird.builder.lowering.lowering import Lowering, Made
+from tailorbird.builder.travel import MOST_BYTES, bounded
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.entry import RECORD

@@ -17,8 +17,11 @@ from tailorbird.builder.precision.slots import Slots
 from tailorbird.builder.precision.structure import HEAVY
 from tailorbird.builder.quantise.onnx_ranges import Range, extremes_of
 
+SAMPLES = 32
+"""Samples over which extremes are taken, at little more than the cost of a run each."""
+
 LOOKS = 2
-"""Samples that are looked at closely, at twice the cost of a run and more; extremes are taken over all."""
+"""Samples that are looked at closely, at several times that."""
 
 PLAIN = "ORT_DISABLE_ALL"
 """Level of optimisation: nodes as they are written. Some optimisers fail on FP8."""
@@ -66,7 +69,7 @@ class Keeping:
         values = self._looked_at()
         if not values:
             return
-        extremes = extremes_of(self._model, values, samples, scratch, threads, PLAIN)
+        extremes = extremes_of(self._model, values, samples[:SAMPLES], scratch, threads, PLAIN)
         self._keep_around(self._unfit(extremes))
         for number in range(_ROUNDS):
             seen = Look(self._model, self._slots, self.kept, self._low).run(samples[:LOOKS], scratch, threads)

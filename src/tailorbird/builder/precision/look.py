@@ -35,7 +35,7 @@ Ask = tuple[str, Callable[[Array, Array], Array]]
 
 
 class Look:
-    """One look: which nodes are low, which stay, and what happens to their values then.
+    """One look, taken once: which nodes are low, which stay, and what happens to their values then.
 
     Args:
         model: every node has a name, every inner FP32 value its type.
@@ -62,6 +62,7 @@ class Look:
         """Run the samples; raises whatever the runtime does."""
         path = scratch / "look.onnx"
         write_model(self._probe, path)
+        self._probe.Clear()  # its weights are in the session now
         session = open_session(path, threads, "ORT_DISABLE_ALL")
         found: dict[str, Array] = {}
         for inputs in feeds(samples):

@@ -17,6 +17,7 @@ from tailorbird.builder.precision.keep import LOOKS, PLAIN, Keeping
 from tailorbird.builder.precision.opset import raised
 from tailorbird.builder.precision.records import Kept, LowerArgs, Lowered
 from tailorbird.builder.precision.slots import float_values, slots_of
+from tailorbird.builder.precision.structure import ROOTS
 from tailorbird.builder.quantise.onnx_graph import name_nodes, note_types, open_session, prepared
 from tailorbird.builder.quantise.onnx_ranges import feeds
 from tailorbird.builder.sources.onnx_file import read_model, without_weights, write_model
@@ -48,7 +49,7 @@ def lower(args: LowerArgs) -> Lowered:
         nodes = _cast(model, kept, low)
         write_model(model, Path(args.folder) / FILE)
         proof = _proof(model, args, Path(scratch))
-    return Lowered(FILE, nodes, tuple(Kept(name, why) for name, why in kept.items()), proof, (*notes, *more))
+    return Lowered(FILE, nodes, _told(model, kept), proof, (*notes, *more))
 
 
 def _ready(path: Path, scratch: Path, threads: int) -> onnx.ModelProto:
@@ -71,6 +72,12 @@ def _kept(model: onnx.ModelProto, low: Format, args: LowerArgs, scratch: Path) -
         keeping.keep_small_constants()
     keeping.close_gaps()
     return {node.name: keeping.kept[node.name] for node in model.graph.node if node.name in keeping.kept}
+
+
+def _told(model: onnx.ModelProto, kept: dict[str, str]) -> tuple[Kept, ...]:
+    """What is worth telling of it: a Shape computes nothing with what it reads."""
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    return tuple(Kept(name, why) for name, why in kept.items() if kinds[name] not in ROOTS)
 
 
 def _cast(model: onnx.ModelProto, kept: dict[str, str], low: Format) -> int:
@@ -98,7 +105,7 @@ def _note_types(model: onnx.ModelProto) -> None:
 
 def _proof(model: onnx.ModelProto, args: LowerArgs, scratch: Path) -> float | None:
     """The worst output of the lowered graph, emulated, against the source's own, in dB."""
-    if not args.samples:
+    if not args.samples or not _emulates(model):
         return None
     path = scratch / "emulated.onnx"
     write_model(emulation(model), path)
@@ -110,6 +117,12 @@ def _proof(model: onnx.ModelProto, args: LowerArgs, scratch: Path) -> float | No
             raise TailorbirdError(f"output '{name}' is NaN or infinite in {args.precision.upper()}",
                                   expected="finite values, as in FP32")  # fmt: skip
     return round(min((snr_db(theirs[name], array) for name, array in ours.items()), default=0.0), 1)
+
+
+def _emulates(model: onnx.ModelProto) -> bool:
+    """Whether the emulation has the inputs and outputs of the model: not where the source has them in a low format."""
+    lows = {low.element for low in FORMATS.values()}
+    return not any(value.type.tensor_type.elem_type in lows for value in (*model.graph.input, *model.graph.output))
 
 
 def _answers(path: Path, args: LowerArgs) -> dict[str, Array]:

@@ -44,5 +44,5 @@ class Lowered(msgspec.Struct, frozen=True):
     """Float nodes that do not, in topological order."""
     snr_db: float | None
     """The worst output against the source's on the samples, with every low value really rounded, in dB; None without
-    samples."""
+    samples, and where the source's own inputs or outputs are in a low format."""
     notes: tuple[str, ...] = ()

@@ -15,6 +15,17 @@ from tailorbird.builder.precision.formats import Format
 _APART = {("Resize", "T2")}
 """Type parameters that stay FP32 although the schema would let them go: roi is a place in a picture, as scales are."""
 
+_WITHOUT_KERNELS = {("ConvTranspose", "tensor(bfloat16)")}
+"""What ONNX allows and TensorRT's compiler refuses (TensorRT-RTX 1.7: "could not infer output types" of a deconv)."""
+
+_ELSEWHERE = frozenset({
+    "Bernoulli", "CastLike", "EyeLike", "RandomNormalLike", "RandomUniformLike",
+    "ConcatFromSequence", "Optional", "OptionalGetElement", "SequenceAt", "SequenceConstruct", "SequenceErase",
+    "SequenceInsert", "SplitToSequence",
+})  # fmt: skip
+"""Operators whose outputs' types do not follow from their tensors' types alone: from attributes, or by way of
+sequences and optional values."""
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -52,10 +63,8 @@ def slots_of(model: onnx.ModelProto, floats: Container[str], low: Format) -> dic
 def _slots(node: onnx.NodeProto, floats: Container[str], low: Format, opset: int) -> Slots:
     if not any(name in floats for name in (*node.input, *node.output)):
         return Slots()
-    if any(True for _ in subgraphs(node)):
-        return Slots(obstacle="has branches or a body")
-    if node.domain not in ("", "ai.onnx"):
-        return Slots(obstacle=f"is an operator of {node.domain}")
+    if obstacle := _obstacle(node, low):
+        return Slots(obstacle=obstacle)
     schema = defs.get_schema(node.op_type, opset)
     taken = {one.type_param_str: one.allowed_type_strs for one in schema.type_constraints}
     free = {kind for kind, types in taken.items() if low.type_name in types and (node.op_type, kind) not in _APART}
@@ -65,6 +74,19 @@ def _slots(node: onnx.NodeProto, floats: Container[str], low: Format, opset: int
     if not inputs and not outputs:
         return Slots(obstacle=f"{node.op_type} takes no {low.name.upper()}")
     return Slots(tuple(index for index, _ in inputs), tuple(outputs))
+
+
+def _obstacle(node: onnx.NodeProto, low: Format) -> str:
+    """Why no schema is asked; empty where one is."""
+    if any(True for _ in subgraphs(node)):
+        return "has branches or a body"
+    if node.domain not in ("", "ai.onnx"):
+        return f"is an operator of {node.domain}"
+    if node.op_type in _ELSEWHERE:
+        return f"{node.op_type} is no arithmetic"
+    if (node.op_type, low.type_name) in _WITHOUT_KERNELS:
+        return f"{node.op_type} has no {low.name.upper()} kernels in TensorRT"
+    return ""
 
 
 def _kinds(names: Any, formal: Any, floats: Container[str]) -> Iterator[tuple[int, str]]:

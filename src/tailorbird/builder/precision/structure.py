@@ -32,7 +32,8 @@ _SUMS = {
 }
 """LayerNormalization is not among them: its first stage is FP32 by definition (ONNX, ``stash_type`` = 1)."""
 
-_ROOTS = frozenset({"Shape", "Size"})
+ROOTS = frozenset({"Shape", "Size"})
+"""What makes a shape of a value, and takes it in any type."""
 _MOVED = frozenset({"Clip", "Identity", "Reshape", "Expand", "Squeeze", "Unsqueeze", "Transpose", "Pow"})
 """What has its data in the first input."""
 _SHIFTS = frozenset({"Add", "Max", *_MOVED} - {"Pow"})
@@ -65,7 +66,7 @@ def _from_shapes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     constant = {tensor.name for tensor in model.graph.initializer if elements(tensor) <= _SMALL} | {""}
     derived: set[str] = set()
     for node in model.graph.node:
-        rooted = node.op_type in _ROOTS
+        rooted = node.op_type in ROOTS
         if rooted or (derived & set(node.input) and derived | constant >= set(node.input)):
             derived |= set(node.output)
             if not rooted:

@@ -141,7 +141,7 @@ def _flattened(torch: Any, traced: Any, inputs: Any) -> Any:
     """The same with tensors by position in and out; dims that were dynamic still are."""
     run, values = traced.module(check_guards=False), _flat(inputs)
 
-    class Flat(torch.nn.Module):  # type: ignore[misc]
+    class Flat(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.run = run

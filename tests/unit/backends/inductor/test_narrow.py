@@ -13,9 +13,9 @@ from tailorbird.domain.target import Target
 
 torch = pytest.importorskip("torch")
 
+from tailorbird.backends.inductor.layers import layers_of  # noqa: E402
 from tailorbird.backends.inductor.memory import shared_outputs  # noqa: E402
 from tailorbird.backends.inductor.narrow import narrowed  # noqa: E402 - needs torch
-from tailorbird.backends.inductor.record import layers_of  # noqa: E402
 from tailorbird.backends.program import Names  # noqa: E402
 
 NAMES = Names(("x",), ("y",))

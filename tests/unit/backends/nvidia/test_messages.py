@@ -18,7 +18,8 @@ def test_all_but_chatter_is_heard_and_on_disk_at_once(tmp_path: Path) -> None:
     logger.log(Severity.INFO, "Detected 1 inputs\nand 1 output")
     assert file.read_text() == "info: Detected 1 inputs and 1 output\n"
     logger.log(Severity.WARNING, "  slow  ")
-    logger.log(Severity.INFO, "----------")
+    for banner in ("----------", "Input filename:   /home/someone/model.onnx", "Doc string:"):
+        logger.log(Severity.INFO, banner)
     assert file.read_text().splitlines()[1:] == ["warning: slow"]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from tailorbird.builder.precision.emulate import emulation
 from tailorbird.builder.precision.formats import FORMATS
@@ -45,6 +46,14 @@ def test_every_low_value_is_rounded_to_the_bit(precision: Precision, level: str,
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     data = emulation(low_everywhere(tmp_path, precision)).SerializeToString()
     (got,) = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    np.testing.assert_array_equal(got, by_hand(x, precision))
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_onnx_itself_comes_to_the_same(precision: Precision, tmp_path: Path) -> None:
+    """ONNX's evaluator computes in the low types themselves, with numpy."""
+    x = normal("x", 64).astype(np.float32)
+    (got,) = ReferenceEvaluator(low_everywhere(tmp_path, precision)).run(None, {"x": x})
     np.testing.assert_array_equal(got, by_hand(x, precision))
 
 

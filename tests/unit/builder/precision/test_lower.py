@@ -391,6 +391,19 @@ def test_operators_without_the_type_stay(tmp_path: Path) -> None:
     assert lowered(made, tmp_path, FP16, [rows()])[0].kept == ()
 
 
+def test_values_on_their_way_through_a_sequence_keep_their_type(tmp_path: Path) -> None:
+    nodes = [
+        node("SplitToSequence", "a", "parts", "split", axis=1, keepdims=1),
+        node("SequenceAt", "parts third", "part", "pick"),
+        node("MatMul", "part w", "y", "out"),
+    ]
+    made = between(nodes, [numpy_helper.from_array(np.array(3), "third"), const("w", 1, 4)], out=4)
+    found, _ = lowered(made, tmp_path, FP16, [rows()])
+    assert "split" in why(found)
+    assert found.snr_db is not None
+    assert found.snr_db > 50
+
+
 def test_casts_in_the_source_go_where_they_lead(tmp_path: Path) -> None:
     nodes = [
         node("Cast", "n", "f", "whole to float", to=TensorProto.FLOAT),
@@ -412,6 +425,21 @@ def test_an_input_that_is_an_output_stays_itself(tmp_path: Path) -> None:
     found, _ = lowered(made, tmp_path, FP16, [rows()])
     assert found.snr_db is not None
     assert found.snr_db > 50
+
+
+def test_a_source_in_half_keeps_its_inputs(tmp_path: Path) -> None:
+    nodes = [
+        node("Relu", "h", "r", "half"),
+        node("Cast", "r", "f", "up", to=TensorProto.FLOAT),
+        node("MatMul", "f w", "y", "single"),
+    ]
+    made = model(nodes, [value("h", ["n", 8], TensorProto.FLOAT16)], [value("y", ["n", 4])], [const("w", 8, 4)])
+    found, written = lowered(made, tmp_path, BF16, [{"h": rows()["x"].astype(np.float16)}])
+    assert found.snr_db is None
+    known = types(written)
+    (product,) = [one for one in written.graph.node if one.op_type == "MatMul"]
+    assert known["h"] == TensorProto.FLOAT16
+    assert {known[name] for name in product.input} == {TensorProto.BFLOAT16}
 
 
 def test_a_name_that_ends_like_ours_is_no_clash(tmp_path: Path) -> None:

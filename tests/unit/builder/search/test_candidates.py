@@ -77,7 +77,7 @@ def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         names(STATIC, able("a"), precisions=("fp23",))
     assert str(caught.value) == (
-        "unknown precision 'fp23': expected fp32, fp16, bf16, int8\nHint: did you mean 'fp32'?"
+        "unknown precision 'fp23': expected fp32, fp16, bf16, fp8, int8\nHint: did you mean 'fp32'?"
     )
 
 

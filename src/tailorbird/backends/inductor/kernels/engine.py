@@ -10,7 +10,7 @@ import msgspec
 
 from tailorbird.backends.inductor.kernels import graphfile
 from tailorbird.backends.inductor.kernels.eight_bits import to_eight_bits
-from tailorbird.backends.inductor.kernels.fuse import fused
+from tailorbird.backends.inductor.kernels.fuse import fused, let_gelu_be_fast
 from tailorbird.backends.inductor.kernels.launching import LIBRARY, Options, problem
 from tailorbird.backends.inductor.kernels.operators import OPERATORS
 from tailorbird.backends.inductor.kernels.table import KERNELS
@@ -42,9 +42,7 @@ def build(graph_module: Any, examples: Sequence[Any], workdir: Path, options: Op
         BackendError: the graph cannot be written.
     """
     options = options or Options()
-    fused(graph_module, without)
-    if options.eight_bits:
-        to_eight_bits(graph_module)
+    prepare(graph_module, options, without)
     tuning = known if known is not None else Tuning(device_name(examples))
     found = problems(graph_module, examples)
     tune(found, options, tuning)
@@ -53,6 +51,17 @@ def build(graph_module: Any, examples: Sequence[Any], workdir: Path, options: Op
     (workdir / TUNED).write_bytes(_json(Tuning(tuning.device, used, tuning.seconds)))
     (workdir / OPTIONS).write_bytes(_json(options))
     return tuning
+
+
+def prepare(graph_module: Any, options: Options, without: Sequence[str] = ()) -> Any:
+    """Bring a graph to the operators that kernels run; it is changed, and returned."""
+    fused(graph_module, without)
+    if options.fast_gelu:
+        let_gelu_be_fast(graph_module)
+    if options.eight_bits:
+        to_eight_bits(graph_module)
+    graph_module.recompile()
+    return graph_module
 
 
 def open_engine(workdir: Path, device: str = "cuda") -> Call:

@@ -17,12 +17,14 @@ from tailorbird.backends.inductor.restructure.editing import (
     call_before,
     calls,
     constant,
+    dtype_of,
     fixed_shape,
     only_user,
     operator_of,
     replace,
     take_place,
     tidy,
+    torch,
 )
 
 _ACTIVATIONS = {"aten::gelu": "gelu", "aten::relu": "relu", "aten::tanh": "tanh"}
@@ -44,6 +46,16 @@ def fused(graph_module: Any, without: Sequence[str] = ()) -> Any:
             found[name] = apply(graph_module)
             tidy(graph_module)
     return graph_module
+
+
+def let_gelu_be_fast(graph_module: Any) -> int:
+    """Let the GELU of 16-bit layers be approximate, by no more than they round off."""
+    count = 0
+    for node in graph_module.graph.nodes:
+        if node.target is operators.linear and node.args[3] == "gelu" and dtype_of(node) != torch().float32:
+            node.args = (*node.args[:3], "gelu_fast")
+            count += 1
+    return count
 
 
 def fuse_embeddings(graph_module: Any) -> int:

@@ -7,6 +7,7 @@ import random
 from itertools import product
 from typing import Any
 
+from tailorbird.backends.inductor.kernels.launch_products import launch_tile, tiles
 from tailorbird.backends.inductor.kernels.launching import (
     LIBRARY,
     MULTIPROCESSORS,
@@ -19,7 +20,7 @@ from tailorbird.backends.inductor.kernels.launching import (
 from tailorbird.backends.inductor.kernels.operators import activated
 from tailorbird.backends.inductor.restructure.editing import torch
 
-TRIED = 36
+TRIED = 40
 """Configurations of one convolution that are tried, drawn with a fixed seed from those that make sense."""
 PARTS = 24_000_000
 """Elements of the largest set of partial sums."""
@@ -40,7 +41,10 @@ class Conv(Kernel):
         if not is_half(x, weight, bias) or channels % 32 or out % 32 or not _addressable(x):
             return []
         pixels = x.shape[0] * _size(x.shape[2], height, stride, padding) * _size(x.shape[3], width, stride, padding)
-        return _sample([("tile", *config) for config in _tiles(pixels, out, channels, height * width)])
+        found = _sample([("tile", *config) for config in _tiles(pixels, out, channels, height * width)])
+        if (height, width, stride, padding) == (1, 1, 1, 0):
+            found += _sample([("product", *config, 1) for config in tiles(pixels, out, channels)])
+        return found
 
     def __call__(self, x: Any, weight: Any, bias: Any, residual: Any, stride: int, padding: int,
                  activation: str) -> Any:  # fmt: skip
@@ -54,8 +58,13 @@ class Conv(Kernel):
         size = (_size(height, tall, stride, padding), _size(width, wide, stride, padding))
         made = _feature_map(x, rows, out, *size)
         given = [None if one is None else _last(one) for one in (x, residual)]
+        if self.config[0] == "product":
+            flat = [None if one is None else _pixels(one) for one in (*given, made)]
+            flags = {"ACT": activation, **self._flags_for(len(flat[0]))}
+            launch_tile(flat[0], weight.view(out, channels), bias, flat[2], self.config[1:], flags, flat[1])
+            return made
         self._seen = convolve(given[0], weight, bias, given[1], made, (rows, height, width, channels, *size),
-                              (stride, padding), activation, self.config[1:], self._flags(),
+                              (stride, padding), activation, self.config[1:], self._flags_for(rows * size[0] * size[1]),
                               getattr(self, "_seen", None))  # fmt: skip
         return made
 
@@ -104,7 +113,7 @@ class ConvPair(Kernel):
         device_module("convolutions").convolve_pair[(cdiv(pixels, bm), cdiv(out, bn))](
             _last(y), weight, _last(x), shortcut, bias, made, pixels, out, x.shape[2], x.shape[3], tall, wide, first,
             x.shape[1], STRIDE=stride, BM=bm, BN=bn, BK=bk, EVEN=out % bn == 0, ACT=activation, num_stages=stages,
-            num_warps=warps, **self._flags())  # fmt: skip
+            num_warps=warps, **self._flags_for(pixels))  # fmt: skip
         return made
 
 
@@ -191,6 +200,11 @@ def _size(size: int, kernel: int, stride: int, padding: int) -> int:
 
 def _last(tensor: Any) -> Any:
     return tensor.contiguous(memory_format=torch().channels_last)
+
+
+def _pixels(tensor: Any) -> Any:
+    """A channels-last tensor as [pixels, channels], in the same memory."""
+    return tensor.permute(0, 2, 3, 1).reshape(-1, tensor.shape[1])
 
 
 def _feature_map(like: Any, *shape: int) -> Any:

@@ -44,12 +44,12 @@ class Linear8(Kernel):
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
-        return _tiles(*args[0].shape[-1:], args[0].numel() // args[0].shape[-1], len(args[2]))
+        return _tiles(args[0].shape[-1], args[0].numel() // args[0].shape[-1], len(args[2]))
 
     def _launch(self, *args: Any) -> Any:
         x, weight, bias, keep = args[0], args[2], args[4], args[6]
         out = x.new_empty((*x.shape[:-1], len(weight)), dtype=x.dtype if keep else bias.dtype)
-        launch(args, out, self.config, {"FAST": self.options.fast_gelu, **self._flags()})
+        launch(args, out, self.config, self._flags())
         return out
 
 
@@ -67,7 +67,7 @@ class LinearNorm8(Kernel):
         x, weight, residual, gamma, beta, eps = args[0], args[2], *args[5:9]
         flat, width = x.reshape(-1, x.shape[-1]), len(weight)
         made = residual.new_empty((len(flat), width))
-        launch((flat, *args[1:5], "", False), made, self.config, {"FAST": False, **self._flags()})
+        launch((flat, *args[1:5], "", False), made, self.config, self._flags())
         normed = torch().empty_like(residual)
         eight, scales = _eight_like(residual)
         device_module("eight").sum_norm8[(len(flat),)](

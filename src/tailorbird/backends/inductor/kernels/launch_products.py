@@ -36,7 +36,9 @@ class Linear(Kernel):
         rows, (out, width) = x.numel() // x.shape[-1], weight.shape
         if not is_half(x, weight, bias) or width % 8 or out % 8:
             return []
-        found = [("tile", *config, 1) for config in tiles(rows, out, width)]
+        found: list[Config] = [("tile", *config, 1) for config in tiles(rows, out, width)]
+        if args[3] in {"gelu_fast", "gelu_tanh"} and rows > FEW_ROWS:
+            found.append(("cublas_gelu",))
         if rows >= FEW_ROWS * 4:
             found += [("persistent", *config) for config in persistent(rows)]
         if rows <= FEW_ROWS // 4 and width % 64 == 0:
@@ -46,7 +48,9 @@ class Linear(Kernel):
     def _launch(self, x: Any, weight: Any, bias: Any, activation: str) -> Any:
         flat = x.reshape(-1, x.shape[-1])
         out = x.new_empty((*x.shape[:-1], len(weight)))
-        given = {"ACT": activation, "FAST": self.options.fast_gelu, **self._flags()}
+        given = {"ACT": activation, **self._flags_for(len(flat))}
+        if self.config[0] == "cublas_gelu":  # its GELU is the tanh form: at most 5e-4 from the other
+            return torch()._addmm_activation(bias, flat, weight.t(), use_gelu=True).view_as(out)
         if self.config[0] == "tile":
             launch_tile(flat, weight, bias, out.view(-1, len(weight)), self.config[1:], given)
         elif self.config[0] == "persistent":
@@ -62,7 +66,7 @@ class Linear(Kernel):
         rows, width = x.shape
         layout = (rows, 1, 1, width, 1, 1)
         self._seen = convolve(x, weight.view(len(weight), 1, 1, width), bias, None, out, layout, (1, 0), activation,
-                              self.config[1:], self._flags(), getattr(self, "_seen", None))  # fmt: skip
+                              self.config[1:], self._flags_for(rows), getattr(self, "_seen", None))  # fmt: skip
 
 
 class LinearNorm(Kernel):
@@ -101,7 +105,7 @@ class LinearNorm(Kernel):
         return normed if total is None else (total, normed)
 
     def _product(self, x: Any, weight: Any, bias: Any, parts: int) -> Any:
-        given = {"ACT": "", "FAST": False, **self._flags()}
+        given = {"ACT": "", **self._flags_for(len(x))}
         if self.config[0] == "cublas":
             return torch().addmm(bias, x, weight.t())
         if self.config[0] == "persistent":
@@ -183,13 +187,15 @@ def shared(rows: int, out: int, width: int) -> list[tuple[int, int, int, int, in
     return found
 
 
-def launch_tile(x: Any, weight: Any, bias: Any, out: Any, config: Config, given: dict[str, Any]) -> None:
-    """One program a tile; ``out`` is [rows, columns], or FP32 [parts, rows, columns]."""
+def launch_tile(x: Any, weight: Any, bias: Any, out: Any, config: Config, given: dict[str, Any],
+                residual: Any = None) -> None:  # fmt: skip
+    """One program a tile; ``out`` is [rows, columns] as is the residual, or FP32 [parts, rows, columns]."""
     bm, bn, bk, stages, warps, parts = (int(number) for number in config)
     (rows, width), columns = x.shape, len(weight)
     device_module("products").tile_product[(cdiv(rows, bm), cdiv(columns, bn), parts)](
-        descriptor(x, bm, bk), descriptor(weight, bn, bk), out, bias, rows, columns, width, rows * columns,
-        BM=bm, BN=bn, BK=bk, SPLIT=parts > 1, num_stages=stages, num_warps=warps, **given)  # fmt: skip
+        descriptor(x, bm, bk), descriptor(weight, bn, bk), weight, out, bias, out if residual is None else residual,
+        rows, columns, width, rows * columns, BM=bm, BN=bn, BK=bk, SPLIT=parts > 1, RESIDUAL=residual is not None,
+        num_stages=stages, num_warps=warps, **given)  # fmt: skip
 
 
 def launch_persistent(x: Any, weight: Any, bias: Any, out: Any, config: Config, given: dict[str, Any]) -> None:

@@ -22,15 +22,23 @@ SHARED_BYTES = 227_000
 """Shared memory that one program may use on an H100."""
 
 
+PREFETCHED_ROWS = 4096
+"""Rows below which a product asks for its weights ahead."""
+
+
 class Options(msgspec.Struct, frozen=True):
     """What holds for all kernels of an engine."""
 
-    overlap: bool = True
-    """Whether a kernel starts while the one before it ends (programmatic dependent launch)."""
+    overlap: int = 3
+    """How kernels overlap (programmatic dependent launch).
+
+    0: not at all; 1: a kernel starts when the one before it has done its sums; 2: when that one has started; 3: then,
+    too, and it asks for its weights before it waits.
+    """
     eight_bits: bool = False
     """Whether large linear layers run in FP8."""
     fast_gelu: bool = True
-    """Whether GELU uses the hardware's tanh, with a relative error of 2^-11, as FP16 has."""
+    """Whether GELU may be off by 5e-4, about what FP16 rounds off at 1: by the hardware's tanh, or in its tanh form."""
 
 
 class Kernel(abc.ABC):
@@ -65,7 +73,11 @@ class Kernel(abc.ABC):
     def _launch(self, *args: Any) -> Any: ...
 
     def _flags(self) -> dict[str, Any]:
-        return {"PDL": self.options.overlap, "launch_pdl": self.options.overlap}
+        return {"PDL": self.options.overlap, "launch_pdl": self.options.overlap > 0}
+
+    def _flags_for(self, rows: int) -> dict[str, Any]:
+        """The same for a product of so many rows: where they are many, weights are the smaller part of what is read."""
+        return {**self._flags(), "PDL": min(self.options.overlap, 3 if rows < PREFETCHED_ROWS else 2)}
 
 
 def device_module(name: str) -> Any:

@@ -1,7 +1,8 @@
 """Fused operators as plain PyTorch: what the kernels must compute, and what runs where no kernel fits.
 
-Activations are named ``""``, ``gelu``, ``gelu_tanh``, ``relu`` and ``tanh``. Feature maps have the shape [batch,
-channels, height, width] and lie channels last. Everything else is as in ``torch.nn.functional``.
+Activations are named ``""``, ``gelu``, ``gelu_fast`` (GELU that may be off by 5e-4), ``gelu_tanh``, ``relu`` and
+``tanh``. Feature maps have the shape [batch, channels, height, width] and lie channels last. Everything else is as in
+``torch.nn.functional``.
 """
 # ruff: noqa: PLR0913, PLR0917
 

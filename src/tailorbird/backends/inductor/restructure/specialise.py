@@ -24,10 +24,16 @@ _LARGEST = 1 << 24
 
 
 def record_shapes(graph_module: Any, examples: Sequence[Any]) -> None:
-    """Run the graph on tensors without data, and note each node's shape, type and device at the node."""
-    prop = import_module("torch.fx.passes.fake_tensor_prop").FakeTensorProp
+    """Run the graph on tensors without data, and note what each node gives out, numbers too, at the node."""
     mode = import_module("torch._subclasses.fake_tensor").FakeTensorMode(allow_non_fake_inputs=True)
-    prop(graph_module, mode).propagate(*examples)
+
+    class Recorder(torch().fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, node: Any) -> Any:
+            node.meta["val"] = super().run_node(node)
+            return node.meta["val"]
+
+    with mode, torch().no_grad():
+        Recorder(graph_module).run(*(mode.from_tensor(example) for example in examples))
 
 
 def specialise(graph_module: Any, examples: Sequence[Any]) -> Any:

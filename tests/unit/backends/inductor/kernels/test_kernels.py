@@ -101,6 +101,7 @@ def test_a_row_without_keys_gives_zeros():
         (7, 64, 64, 3, 2, 1, ("tile", 32, 32, 64, 1, 2, 4)),
         (8, 64, 128, 1, 2, 0, ("tile", 32, 64, 32, 2, 2, 4)),
         (8, 128, 96, 1, 1, 0, ("tile", 32, 64, 64, 1, 2, 4)),
+        (8, 128, 96, 1, 1, 0, ("product", 64, 64, 64, 3, 4, 1)),
     ],
 )
 def test_convolution(residual, size, channels, out, kernel, stride, padding, config):

@@ -4,12 +4,12 @@ A program makes ``BM`` output pixels of ``BN`` channels; its product runs over t
 GEMM"). With ``SPLIT``, several programs share a tile's product: each leaves its part, and the last to finish adds them.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
-# ruff: noqa: C901, N803, PLR0913, PLR0915, PLR0917, SIM108
+# ruff: noqa: C901, N803, PLR0912, PLR0913, PLR0915, PLR0917, SIM108
 
 import triton
 import triton.language as tl
 
-from tailorbird.backends.inductor.kernels.device.products import activate
+from tailorbird.backends.inductor.kernels.device.products import activate, prefetch
 
 
 @triton.jit
@@ -17,7 +17,7 @@ def _finish(acc, bias_ptr, residual_ptr, out_ptr, off, rn, N, inside, ACT: tl.co
     acc += tl.load(bias_ptr + rn, mask=rn < N, other=0.0)[None, :].to(tl.float32)
     if RESIDUAL:
         acc += tl.load(residual_ptr + off, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out_ptr + off, activate(acc, ACT, False).to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + off, activate(acc, ACT).to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -46,7 +46,11 @@ def convolve(x_ptr, w_ptr, bias_ptr, residual_ptr, out_ptr, parts_ptr, seen_ptr,
     iw0 = (pixel % OW) * STRIDE - PAD
     base = ((rest // OH) * H + ih0) * W + iw0
     weights = w_ptr + rn[:, None] * (KH * KW * CIN) + rk[None, :]
-    if PDL:
+    if PDL > 1:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL == 3:
+        prefetch(w_ptr, pn * BN, BN, N, KH * KW * CIN, pk * STEPS * BK, STEPS * BK)
+    if PDL > 0:
         tl.extra.cuda.gdc_wait()
     acc = tl.zeros((BM, BN), dtype=tl.float32)
     for i in range(STEPS):
@@ -66,7 +70,7 @@ def convolve(x_ptr, w_ptr, bias_ptr, residual_ptr, out_ptr, parts_ptr, seen_ptr,
         else:
             w = tl.load(weights + s * BK, mask=(rn < N)[:, None], other=0.0)
         acc = tl.dot(a, w.T, acc)
-    if PDL:
+    if PDL == 1:
         tl.extra.cuda.gdc_launch_dependents()
     off = rm[:, None] * N + rn[None, :]
     inside = mm[:, None] & (rn[None, :] < N)
@@ -99,7 +103,12 @@ def convolve_pair(y_ptr, w_ptr, x_ptr, v_ptr, bias_ptr, out_ptr, M, N, H, W, OH,
     rest = pixel // OW
     base = ((rest // OH) * H + (rest % OH) * STRIDE) * W + (pixel % OW) * STRIDE
     even_n = (rn < N)[:, None]
-    if PDL:
+    if PDL > 1:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL == 3:
+        prefetch(w_ptr, tl.program_id(1) * BN, BN, N, C1, 0, C1)
+        prefetch(v_ptr, tl.program_id(1) * BN, BN, N, C2, 0, C2)
+    if PDL > 0:
         tl.extra.cuda.gdc_wait()
     acc = tl.zeros((BM, BN), dtype=tl.float32)
     ys = y_ptr + pixel[:, None] * C1 + rk[None, :]
@@ -112,7 +121,7 @@ def convolve_pair(y_ptr, w_ptr, x_ptr, v_ptr, bias_ptr, out_ptr, M, N, H, W, OH,
     for i in range(C2 // BK):
         v = tl.load(vs + i * BK) if EVEN else tl.load(vs + i * BK, mask=even_n, other=0.0)
         acc = tl.dot(tl.load(xs + i * BK), v.T, acc)
-    if PDL:
+    if PDL == 1:
         tl.extra.cuda.gdc_launch_dependents()
     off = rm[:, None] * N + rn[None, :]
     _finish(acc, bias_ptr, out_ptr, out_ptr, off, rn, N, mm[:, None] & (rn[None, :] < N), ACT, False)

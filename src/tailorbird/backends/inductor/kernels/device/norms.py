@@ -27,7 +27,9 @@ def sum_norm(part_ptr, bias_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, sum_ptr, p
     bias = tl.load(bias_ptr + c, mask=m, other=0.0).to(tl.float32)
     g = tl.load(g_ptr + c, mask=m, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + c, mask=m, other=0.0).to(tl.float32)
-    if PDL:
+    if PDL > 1:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL > 0:
         tl.extra.cuda.gdc_wait()
     if PARTS == 0:
         x = tl.load(part_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
@@ -36,7 +38,7 @@ def sum_norm(part_ptr, bias_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, sum_ptr, p
         for s in tl.static_range(PARTS):
             x += tl.load(part_ptr + s * part_stride + r * N + c, mask=m, other=0.0)
     x += tl.load(residual_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL:
+    if PDL == 1:
         tl.extra.cuda.gdc_launch_dependents()
     if KEEP:
         tl.store(sum_ptr + r * N + c, x.to(out_ptr.dtype.element_ty), mask=m)
@@ -52,12 +54,14 @@ def embed_norm(ids_ptr, table_ptr, added_ptr, g_ptr, b_ptr, out_ptr, eps, S, ROW
     m = c < N
     g = tl.load(g_ptr + c, mask=m, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + c, mask=m, other=0.0).to(tl.float32)
-    if PDL:
+    if PDL > 1:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL > 0:
         tl.extra.cuda.gdc_wait()
     i = tl.load(ids_ptr + r).to(tl.int64)
     tl.device_assert((i >= 0) & (i < ROWS))
     x = tl.load(table_ptr + i * N + c, mask=m & (i >= 0) & (i < ROWS), other=float("nan")).to(tl.float32)
     x += tl.load(added_ptr + (r % S) * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL:
+    if PDL == 1:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out_ptr + r * N + c, normed(x, m, g, b, eps, N).to(out_ptr.dtype.element_ty), mask=m)

@@ -9,8 +9,8 @@ import pytest
 
 from tailorbird.builder.cases.data import load_set, save_set
 from tailorbird.builder.cases.places import Place
-from tailorbird.builder.cases.travel import bounded, receive, send
 from tailorbird.builder.gate.judge import Case
+from tailorbird.builder.travel import bounded, receive, send
 from tailorbird.domain.errors import BundleError
 
 OPT, MAX = Place("opt", {"x": (2, 3)}, 2), Place("max", {"x": (4, 3)}, 4)
