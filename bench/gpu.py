@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,11 @@ os.environ.setdefault("CXX", "/usr/bin/g++")  # another compiler's output crashe
 os.environ.setdefault("CC", "/usr/bin/gcc")
 
 BATCHES = (1, 8, 32)
-STEPS = ("table", "packages", "levers", "streams", "profile")
+STEP_NAMES = ("table", "packages", "served", "streams", "levers", "profile")
+
+
+ASIDE_SECONDS = 120
+"""How long work beside is waited for, once all else that it may go beside is done."""
 
 
 class Bench:
@@ -128,24 +132,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench = Bench(options)
     bench.say(bench.facts)
     _settle()
-    aside = _start_packages(bench) if "packages" in options.steps else {}
     from bench.gpu_parts.models import MODELS
 
-    for name in options.models:
-        model = MODELS[name]()
-        bench.say(model.name, "exported")
-        _precompile(bench, name, model)
-        _table(bench, name, model)
-        if "packages" in options.steps:
-            _packages(bench, name, model, aside)
-        if "levers" in options.steps:
-            _levers(bench, name, model)
-        if "streams" in options.steps:
-            _streams(bench, model)
-        del model
+    models = {name: MODELS[name]() for name in options.models}
+    found = {name: _tune(bench, name, model) for name, model in models.items()}
+    bench.write()
+    aside = _start_aside(bench)
+    for problems in found.values():
+        _warm(bench, problems)
+    ends = _finish_aside(bench, aside)
+    for step, run in STEPS.items():
+        for name, model in models.items():
+            if step in options.steps:
+                run(bench, name, model, ends)
     bench.write()
     print((bench.output / "gpu.md").read_text())
     return 0
+
+
+def _served(bench: Bench, name: str, _: Any, __: dict[str, int]) -> None:
+    if name != "bert":
+        return
+    from bench.gpu_parts.served import served
+
+    print((bench.scratch / "build.log").read_text()[-3000:])
+    try:
+        bench.rows += served(bench.scratch, bench.say)
+    except Exception:
+        traceback.print_exc()
+    bench.write()
 
 
 def _settle() -> None:
@@ -158,8 +173,8 @@ def _settle() -> None:
     torch.manual_seed(0)
 
 
-def _precompile(bench: Bench, name: str, model: Any) -> None:
-    """Collect the problems of all batches first, so that their kernels are compiled side by side."""
+def _tune(bench: Bench, name: str, model: Any) -> list[Any]:
+    """Answer the problems of all batches at once, so that their kernels are compiled side by side."""
     from tailorbird.backends.inductor.kernels.engine import prepare
     from tailorbird.backends.inductor.kernels.launching import Options
     from tailorbird.backends.inductor.kernels.tuning import problems, tune
@@ -180,10 +195,30 @@ def _precompile(bench: Bench, name: str, model: Any) -> None:
         print(
             "    ", one.key, answer.config, answer.microseconds, "library", answer.library, answer.tried, answer.refused
         )
-    bench.write()
+    return found
 
 
-def _table(bench: Bench, name: str, model: Any) -> None:
+def _warm(bench: Bench, found: Sequence[Any]) -> None:
+    """Compile what the ways to come will launch, side by side: the answers, in both types and all kinds of overlap."""
+    import torch
+
+    from bench.gpu_parts.levers import OVERLAPS
+    from tailorbird.backends.inductor.kernels.launching import Options, is_half
+    from tailorbird.backends.inductor.kernels.tuning import Problem, compile_aside
+
+    def cast(arg: Any) -> Any:
+        return arg.to(torch.bfloat16) if isinstance(arg, torch.Tensor) and is_half(arg) else arg
+
+    answers = [(one, [bench.context.tuning.answers[one.key].config]) for one in found]
+    other = [(Problem(one.operator, tuple(map(cast, one.args))), configs) for one, configs in answers]
+    jobs = [(answers, Options()), (other, Options())]
+    jobs += [(answers, Options(overlap=overlap)) for overlap in OVERLAPS if "levers" in bench.options.steps]
+    for problems, options in jobs:
+        compile_aside(problems, options)
+    bench.say("warm")
+
+
+def _table(bench: Bench, name: str, model: Any, _: dict[str, int]) -> None:
     from bench.gpu_parts.levers import EIGHT, TABLE
     from bench.gpu_parts.timing import floor
 
@@ -191,20 +226,20 @@ def _table(bench: Bench, name: str, model: Any) -> None:
         row = {"kind": "floor", "model": model.name, "batch": batch, **floor(model, batch, bench.facts)}
         bench.rows.append(row)
         bench.say(row)
-    if "table" in bench.options.steps:
-        for way in (*TABLE, EIGHT) if name == "bert" else TABLE:
-            if not bench.options.ways or any(word in way.name for word in bench.options.ways):
-                bench.way(model, way, bench.options.batches, "table")
+    for way in (*TABLE, EIGHT) if name == "bert" else TABLE:
+        slow = "torch.compile" in way.name and name not in bench.options.compilers
+        if not slow and (not bench.options.ways or any(word in way.name for word in bench.options.ways)):
+            bench.way(model, way, bench.options.batches, "table")
 
 
-def _levers(bench: Bench, name: str, model: Any) -> None:
+def _levers(bench: Bench, name: str, model: Any, _: dict[str, int]) -> None:
     from bench.gpu_parts.levers import LEVERS
 
     for way in LEVERS[name]:
         bench.way(model, way, bench.options.lever_batches, "lever")
 
 
-def _streams(bench: Bench, model: Any) -> None:
+def _streams(bench: Bench, _: str, model: Any, __: dict[str, int]) -> None:
     """Rows a second of engines for eight rows, one after another or side by side on streams of their own."""
     import torch
 
@@ -230,24 +265,41 @@ def _streams(bench: Bench, model: Any) -> None:
     bench.write()
 
 
-def _start_packages(bench: Bench) -> dict[str, int]:
-    """Compilers that take a minute for each model run side by side, before anything is timed.
+def _start_aside(bench: Bench) -> dict[str, Any]:
+    """What takes a minute or more and times nothing runs side by side, before anything is timed.
 
-    AOTInductor leaves packages, ``torch.compile`` fills its cache on disk.
+    AOTInductor leaves packages, ``torch.compile`` fills its cache on disk, a build leaves the bundle to serve.
     """
-    started = {}
+    from bench.gpu_parts.served import start_build
+
+    started: dict[str, Any] = {}
+    if "served" in bench.options.steps:
+        started["served"] = start_build(bench.scratch, str(bench.output / "tuned.json"))
     kinds = ["plain", "restructured", *(f"compile-{batch}" for batch in bench.options.batches)]
-    for name in bench.options.models:
+    for name in bench.options.compilers if "packages" in bench.options.steps else ():
         for kind in kinds:
             key = f"{name}-{kind}"
             command = [sys.executable, "-m", "bench.gpu", "--aside", name, kind, str(bench.scratch / f"{key}.pt2")]
-            log = (bench.scratch / f"{key}.log").open("w")
-            started[key] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    ends = {key: process.wait() for key, process in started.items()}
+            with (bench.scratch / f"{key}.log").open("w") as log:
+                started[key] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    return started
+
+
+def _finish_aside(bench: Bench, started: dict[str, Any]) -> dict[str, int]:
+    deadline = time.monotonic() + ASIDE_SECONDS
+    ends = {key: _end(process, deadline) for key, process in started.items()}
     bench.say("compiled aside", ends)
-    for key in (key for key, end in ends.items() if end):
+    for key in (key for key, end in ends.items() if end and key != "served"):
         print((bench.scratch / f"{key}.log").read_text()[-1500:])
     return ends
+
+
+def _end(process: Any, deadline: float) -> int:
+    try:
+        return int(process.wait(max(deadline - time.monotonic(), 1)))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return int(process.wait())
 
 
 def _aside(options: argparse.Namespace) -> int:
@@ -268,15 +320,25 @@ def _aside(options: argparse.Namespace) -> int:
     return 0
 
 
-def _packages(bench: Bench, name: str, model: Any, aside: dict[str, int]) -> None:
+def _packages(bench: Bench, name: str, model: Any, ends: dict[str, int]) -> None:
     from bench.gpu_parts.levers import FP16
     from bench.gpu_parts.ways import Way, packaged
 
     for restructure, words in ((False, "AOTInductor"), (True, "AOTInductor after our passes")):
         key = f"{name}-{'restructured' if restructure else 'plain'}"
-        if aside[key] == 0:
+        if ends.get(key) == 0:
             make = packaged(bench.scratch / f"{key}.pt2")
             bench.way(model, Way(words, FP16, True, make), (8,), "table")
+
+
+STEPS: dict[str, Callable[[Bench, str, Any, dict[str, int]], None]] = {
+    "table": _table,
+    "packages": _packages,
+    "served": _served,
+    "streams": _streams,
+    "levers": _levers,
+}
+"""What is measured, in order; each goes through all models."""
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -285,8 +347,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scratch", default="/tmp/tailorbird-gpu", help="folder for engines")
     parser.add_argument("--models", nargs="+", default=["bert", "resnet"], choices=["bert", "resnet"])
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--compilers", nargs="*", default=["bert", "resnet"], help="models for other compilers, too")
     parser.add_argument("--lever-batches", nargs="+", type=int, default=(1, 32))
-    parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS)
+    parser.add_argument("--steps", nargs="+", default=STEP_NAMES, choices=STEP_NAMES)
     parser.add_argument("--ways", nargs="+", help="only ways of the table whose names hold one of these words")
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--known", help="tuned.json of an earlier run on the same kind of GPU")

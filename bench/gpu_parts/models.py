@@ -75,3 +75,18 @@ def _pictures(batch: int, seed: int) -> Tensors:
     from bench.zoo import _images
 
     return {"pixel_values": torch.from_numpy(_images({"pixel_values": (batch, 3, 224, 224)}, seed)["pixel_values"])}
+
+
+def pooled_bert() -> tuple[Any, Tensors]:
+    """BERT-base whose one output is the pooled one: what is served, for hidden states are megabytes a request."""
+    module, example = bert_base()
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return self.inner(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+
+    return Pooled().eval(), example

@@ -18,7 +18,11 @@ def tables(record: dict[str, Any]) -> str:
     for model in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == model]
         parts.append(f"### {model}")
-        parts += [part for part in (_floors(mine), _ways(mine, "table"), _ways(mine, "lever"), _streams(mine)) if part]
+        parts += [
+            part
+            for part in (_floors(mine), _ways(mine, "table"), _ways(mine, "lever"), _streams(mine), _served(mine))
+            if part
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +70,12 @@ def _gate(row: Row) -> str:
 def _streams(rows: Sequence[Row]) -> str:
     lines = [[row["streams"], row["batch"], row["rows_per_s"]] for row in rows if row["kind"] == "streams"]
     return _table(["streams", "rows of each engine", "rows/s"], lines)
+
+
+def _served(rows: Sequence[Row]) -> str:
+    lines = [[row["clients"] or "none: the engine alone", row["batch"], row["ms"], row["rows_per_s"]]
+             for row in rows if row["kind"] == "served"]  # fmt: skip
+    return _table(["clients", "rows of each request", "median, ms", "rows/s"], lines)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

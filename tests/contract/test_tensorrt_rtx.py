@@ -13,6 +13,7 @@ import pytest
 from tailorbird.backends import cuda, registry
 from tailorbird.backends.base import MESSAGES, Backend
 from tailorbird.backends.nvidia.flavour import vendor
+from tailorbird.backends.nvidia.loading import Loaded
 from tailorbird.backends.nvidia.plan import read_record
 from tailorbird.backends.tensorrt_rtx import TensorRtRtxBackend
 from tailorbird.domain.candidate import Candidate, Form, Option, ShapeMode
@@ -174,6 +175,20 @@ def test_an_engine_for_another_machine_is_not_opened_here(backend: Backend, fold
     for look in (lambda: backend.check(folder, candidate), lambda: backend.open(folder, candidate, case.signature)):
         with pytest.raises(BackendError, match=r"^no NVIDIA driver or no device here: got "):
             look()
+
+
+@without_device
+def test_the_real_runtime_refuses_without_ending_the_process(backend: Backend, folder: Path, tmp_path: Path) -> None:
+    """Past our own checks: what the library says of a machine without a driver, and of a header that is none."""
+    case = models.dense()
+    backend.compile(case.write(tmp_path), candidate_of(case), folder)
+    with pytest.raises(BackendError) as refused:
+        Loaded(TensorRtRtxBackend.flavour, folder)
+    assert refused.value.what == "the runtime refuses the engine on this device"
+    assert "CUDA driver version is insufficient" in str(refused.value.got)
+    (folder / "model.plan").write_bytes(b"x" * 100)
+    with pytest.raises(BackendError, match="the runtime refuses the engine on this device: got malformed engine"):
+        Loaded(TensorRtRtxBackend.flavour, folder)
 
 
 def test_the_builders_own_architectures_are_the_ones_we_name(backend: Backend) -> None:

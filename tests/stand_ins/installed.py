@@ -9,7 +9,7 @@ import pytest
 from tailorbird.backends import cuda
 from tailorbird.backends.nvidia import flavour
 from tests.stand_ins.cuda_runtime import CudaRuntime
-from tests.stand_ins.tensorrt_module import TensorRt
+from tests.stand_ins.tensorrt_module import TensorRt, TensorRtRtx
 
 
 @contextmanager
@@ -18,6 +18,16 @@ def tensorrt_on(runtime: CudaRuntime) -> Iterator[TensorRt]:
     module = TensorRt(runtime)
     with pytest.MonkeyPatch.context() as patch, device_of(runtime):
         patch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
+        yield module
+
+
+@contextmanager
+def tensorrt_rtx_on(runtime: CudaRuntime) -> Iterator[TensorRtRtx]:
+    """A machine with that device, and TensorRT-RTX installed."""
+    module = TensorRtRtx(runtime)
+    with pytest.MonkeyPatch.context() as patch, device_of(runtime):
+        patch.setitem(sys.modules, "tensorrt_rtx", module)  # type: ignore[arg-type]
+        patch.setattr(flavour.importlib.metadata, "version", lambda name: module.__version__)
         yield module
 
 

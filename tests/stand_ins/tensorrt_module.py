@@ -110,6 +110,11 @@ class Config:
         self.profiles: list[OptimizationProfile] = []
         self.set: dict[str, Any] = {}
         self.timing = b""
+        self.architectures: dict[int, str] = {}
+
+    def set_compute_capability(self, capability: Any, index: int) -> bool:
+        self.architectures[index] = capability.name
+        return True
 
     def set_flag(self, flag: Any) -> None:
         self.set[flag.name] = True
@@ -132,12 +137,12 @@ class Config:
         return True
 
 
-def plan_of(network: Network, config: Config) -> bytes:
+def plan_of(network: Network, config: Config, magic: bytes, version: str) -> bytes:
     fixed = {value.name: [list(Tensor(value).shape)] * 3 for value in network.model.graph.input}
     profiles = [{**fixed, **one} for one in config.profiles] or [fixed]
     flags = {name: value for name, value in config.set.items() if isinstance(value, bool)}
     body = json.dumps({"profiles": profiles, "flags": flags}).encode() + b"\n" + network.model.SerializeToString()
-    head = b"ftrt" + bytes(12) + (HEADER + len(body)).to_bytes(8, "little") + bytes(map(int, VERSION.split(".")))
+    head = magic + bytes(12) + (HEADER + len(body)).to_bytes(8, "little") + bytes(map(int, version.split(".")))
     return head.ljust(HEADER, b"\0") + body
 
 
@@ -145,6 +150,7 @@ class TensorRt:
     """The module, over a stand-in device."""
 
     __version__ = VERSION
+    magic = b"ftrt"
     ILogger, IProfiler, DataType, OnnxParser = Logger, Profiler, DataType, Parser
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
@@ -163,6 +169,7 @@ class TensorRt:
         """What the builder says before it gives nothing back."""
         self.crash: Callable[[], None] | None = None
         self.refitted: list[str] = []
+        self.runtimes: list[Any] = []
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802 - a class of the vendor's
         def build(network: Network, config: Config) -> bytes | None:
@@ -173,7 +180,7 @@ class TensorRt:
                 logger.log(Severity.ERROR, self.refusal)
                 return None
             logger.log(Severity.INFO, "Engine generation completed")
-            return plan_of(network, config)
+            return plan_of(network, config, self.magic, self.__version__)
 
         def configuration() -> Config:
             self.configs.append(Config())
@@ -190,7 +197,8 @@ class TensorRt:
                 return None
             return Engine(self, plan[HEADER:])
 
-        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+        self.runtimes.append(SimpleNamespace(deserialize_cuda_engine=deserialize, engine_host_code_allowed=False))
+        return self.runtimes[-1]
 
     def Refitter(self, engine: Any, logger: Any) -> Any:  # noqa: N802
         return SimpleNamespace(refit_cuda_engine=lambda: True)
@@ -201,6 +209,67 @@ class TensorRt:
             return True
 
         return SimpleNamespace(refit_from_file=refit)
+
+
+class RuntimeCache:
+    """Kernels, a byte each: what was known, and one more for every context made since."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def deserialize(self, content: bytes) -> bool:
+        self.content = content
+        return True
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+class RuntimeConfig:
+    def __init__(self, trt: Any) -> None:
+        self._trt = trt
+        self.strategy = ""
+        self.dynamic_shapes_kernel_specialization_strategy = ""
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self._trt.caches.append(cache)
+        return True
+
+
+class TensorRtRtx(TensorRt):
+    """The module of TensorRT-RTX: capabilities are named, kernels come at load."""
+
+    __version__ = "1.7.1.116"
+    magic = b"vtrt"
+    ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM120 SM121")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+
+    EngineValidity = enum.Enum("EngineValidity", "VALID SUBOPTIMAL INVALID")
+    EngineInvalidityDiagnostics = enum.IntFlag("EngineInvalidityDiagnostics", {
+        "VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4, "INSUFFICIENT_GPU_MEMORY": 16,
+    })  # fmt: skip
+
+    def __init__(self, runtime: CudaRuntime) -> None:
+        super().__init__(runtime)
+        self.caches: list[RuntimeCache] = []
+        self.lacking = 0
+        """What the device lacks for any plan, as the module's flags."""
+
+    def Runtime(self, logger: Any) -> Any:  # noqa: N802
+        made = super().Runtime(logger)
+        made.engine_header_size = HEADER
+        made.get_engine_validity = self._validity
+        return made
+
+    def _validity(self, header: bytes) -> tuple[Any, int]:
+        assert len(header) == HEADER
+        return (self.EngineValidity.INVALID if self.lacking else self.EngineValidity.VALID), self.lacking
 
 
 class Engine:
@@ -238,9 +307,12 @@ class Engine:
     def get_tensor_profile_shape(self, name: str, index: int) -> Any:
         return self.facts["profiles"][index][name]
 
-    def create_execution_context(self, strategy: str) -> "Context":
-        assert strategy == "user"
+    def create_execution_context(self, way: Any) -> "Context":
+        assert getattr(way, "strategy", way) == "user"
         return Context(self)
+
+    def create_runtime_config(self) -> Any:
+        return RuntimeConfig(self.trt)
 
     def create_engine_inspector(self) -> Any:
         layers = json.dumps({"Layers": [self._layer(node) for node in self.model.graph.node]})

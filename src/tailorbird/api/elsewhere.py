@@ -13,11 +13,12 @@ from tailorbird.api.building import is_kit
 from tailorbird.api.result import Result
 from tailorbird.api.ways import Observers, Order, check_output, delivered, disk_errors, ordered, press
 from tailorbird.domain.config import BuildConfig, Limits, configured
-from tailorbird.domain.errors import BundleError, UsageError
+from tailorbird.domain.errors import BundleError, TailorbirdError, UsageError
 from tailorbird.domain.manifest import Manifest
 
 if TYPE_CHECKING:
     from tailorbird.domain.kit import Kit
+    from tailorbird.repository.base import Repository
     from tailorbird.repository.signing.keys import OwnKey
 
 
@@ -54,7 +55,10 @@ def make_kit(
                          hint="name the bundle: -o NAME.engine")  # fmt: skip
     with disk_errors("make the kit"), workdir() as folder:
         with CachedBuild(str(model), chosen, folder, observers, name) as work:
-            work.make_kit(partial(_press_kit, ensured()[0]), Path(output))
+            key, is_new = ensured()
+            if is_new:
+                work.tell_of_key(key.id, key.path)
+            work.make_kit(partial(_press_kit, key), Path(output))
         return Path(output)
 
 
@@ -85,15 +89,14 @@ def qualify(
     """
     from tailorbird.builder.qualify import Qualification, Unqualified
     from tailorbird.builder.workdir import workdir
-    from tailorbird.domain.bundlefile import unpack
+    from tailorbird.repository.incoming import copied
     from tailorbird.repository.machine import backend_here, check_target
     from tailorbird.repository.signing.keys import ensured
     from tailorbird.repository.signing.trust import verified
 
-    source = Path(bundle)
     check_output(output)
     with disk_errors("qualify"), workdir() as folder:
-        version_dir = source if source.is_dir() else unpack(source, folder / "bundle")
+        version_dir = copied(Path(bundle), folder)  # where nobody else can change what was verified
         found = verified(version_dir)
         manifest = found.manifest
         if manifest.qualified:
@@ -129,21 +132,22 @@ def rebuild(
         NoEngineError: nothing passed the gate here; nothing is published.
     """
     from tailorbird.builder.workdir import workdir
+    from tailorbird.repository.incoming import copied
     from tailorbird.repository.machine import why_stale
     from tailorbird.repository.opening import open_repository
     from tailorbird.repository.signing.trust import kept_kit, verified
 
     store = open_repository(repository)
     number = store.latest(model) if version is None else version
-    version_dir = store.version_dir(model, number)
-    manifest = verified(version_dir).manifest
-    stale = why_stale(version_dir, manifest)
-    kit = kept_kit(version_dir)
-    if kit is None:
-        raise BundleError(f"version {number} of model '{model}' keeps no build kit to build it from",
-                          got=f"stale: {stale}" if stale else None,
-                          hint="build it from its source, with --keep-kit so that this works next time")  # fmt: skip
     with disk_errors("rebuild"), workdir() as folder:
+        version_dir = copied(store.version_dir(model, number), folder)
+        manifest = verified(version_dir).manifest
+        stale = why_stale(version_dir, manifest)
+        kit = kept_kit(version_dir)
+        if kit is None:
+            got = f"stale: {stale}" if stale else None
+            hint = "build it from its source, with --keep-kit so that this works next time"
+            raise BundleError(f"version {number} of model '{model}' keeps no build kit", got=got, hint=hint)
         order = Order(f"{model}.kit", BuildConfig(keep_kit=True), model, _for_this_machine(kit, manifest))
         result = ordered(order, folder, None, repository, observers)
     if channel and result.version_dir is not None:
@@ -153,9 +157,7 @@ def rebuild(
 
 def rebuild_stale(source: str | Path, channel: str) -> None:
     """Every model in service whose engine this machine cannot load, built again from the kit that its version keeps."""
-    from tailorbird.repository.machine import why_stale
     from tailorbird.repository.opening import open_repository
-    from tailorbird.repository.signing.trust import verified
     from tailorbird.service.observe import journal
 
     if Path(source).is_file():
@@ -163,13 +165,26 @@ def rebuild_stale(source: str | Path, channel: str) -> None:
                          hint="leave --rebuild-stale out, or publish the bundle")  # fmt: skip
     store = open_repository(source)
     for model, version in store.serving(channel).items():
-        version_dir = store.version_dir(model, version)
-        if stale := why_stale(version_dir, verified(version_dir).manifest):
-            journal.record("stale", level="warning", model=model, version=version, reason=stale)
-            live = channel or ("production" if store.live(model, "production") == version else "")
-            result = rebuild(source, model, version=version, channel=live)
-            journal.record("rebuilt", model=model, engine=result.winner.candidate.name,
-                           version=int(result.version_dir.name) if result.version_dir else None)  # fmt: skip
+        try:
+            _rebuild_if_stale(store, model, version, channel)
+        except TailorbirdError as error:  # the others are served, and this one's load says what is wrong
+            journal.record("not rebuilt", level="warning", model=model, version=version, reason=error.message)
+
+
+def _rebuild_if_stale(store: Repository, model: str, version: int, channel: str) -> None:
+    from tailorbird.repository.machine import why_stale
+    from tailorbird.repository.signing.trust import verified
+    from tailorbird.service.observe import journal
+
+    version_dir = store.version_dir(model, version)
+    stale = why_stale(version_dir, verified(version_dir).manifest)
+    if not stale:
+        return
+    journal.record("stale", level="warning", model=model, version=version, reason=stale)
+    live = channel or ("production" if store.live(model, "production") == version else "")
+    result = rebuild(store.place, model, version=version, channel=live)
+    came = int(result.version_dir.name) if result.version_dir else None
+    journal.record("rebuilt", model=model, version=came, engine=result.winner.candidate.name)
 
 
 def _for_this_machine(kit: Kit, manifest: Manifest) -> Kit:

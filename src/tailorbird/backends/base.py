@@ -68,6 +68,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     portable: str = "same architecture and runtime version"
     variants: tuple[dict[str, Option], ...] = ({},)
     """Sets of runtime options worth trying as candidates of their own."""
+    options: tuple[str, ...] = ()
+    """Names of those that a user may set for all of its candidates."""
     variants_of: dict[Precision, tuple[dict[str, Option], ...]] = {}
     """More of them for one float precision."""
     baseline: bool = False

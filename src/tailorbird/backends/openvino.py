@@ -8,6 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tailorbird.backends.base import WARM_RUNS, Backend, Capabilities, Session
@@ -159,6 +160,17 @@ class OpenVinoBackend(Backend):
             portable="any CPU of the same vendor family",
             quantised=("nncf", "nncf-onnx", "weights"),
         )
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        """Its engine is OpenVINO's own form of the graph, compiled where it is opened: any CPU's can be made on any.
+
+        Of a CPU that is not here the precisions are those that its name promises: AMX computes in BF16.
+        """
+        here = self.capabilities()
+        if target == here.target or target.device != here.target.device:
+            return super()._capabilities_for(target)
+        precisions = (Precision.FP32, Precision.BF16) if target.arch == "amx" else (Precision.FP32,)
+        return msgspec.structs.replace(here, target=target, runs_here=False, precisions=precisions)
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
         graph = _core().read_model(str(model))

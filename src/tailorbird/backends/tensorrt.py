@@ -45,5 +45,6 @@ class TensorRtBackend(NvidiaBackend):
             builds_here=here,
             portable="same architecture and runtime version",
             quantised=methods_of(target.arch),
+            options=tuple(sorted(self.flavour.options)),
             variants_of={Precision.FP32: ({"tf32": True},)},
         )

@@ -50,6 +50,7 @@ class TensorRtRtxBackend(NvidiaBackend):
             builds_here=self._can_build(),
             portable="the architectures named, same runtime version",
             quantised=methods_of(target.arch),
+            options=tuple(sorted(self.flavour.options)),
             variants_of={Precision.FP32: ({"tf32": True},)},
         )
 

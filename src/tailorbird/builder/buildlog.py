@@ -16,10 +16,11 @@ reference                 oracle, normalised_db (the proof), cross_check_db (a s
 candidates                names, baseline (what speed-ups are told against, or empty), left_out (methods, and why)
 scored                    metric, scores (the source's own, by place)
 quantising                method: one that no build has made before
-quantised                 method, units (how many run quantised), cached, notes, seconds
+quantised                 method, precision, units (how many run quantised), cached, notes, seconds
 lowering                  precision, method (how it was quantised, or empty): one that no build has made before
 lowered                   precision, method, nodes, kept (in FP32, and why), snr_db (or null), notes, cached, seconds
 said                      candidate, messages: what the runtime said while it compiled, as it compiles
+exported                  seconds, cached: the PyTorch program, as one file that backends compile
 tried                     candidate, status, reason, median (ms, or null), seconds
 probing                   candidate, number, of: one group's error is being measured
 sensitivity               candidate, groups (units, first, noise by output; the guiltiest first)

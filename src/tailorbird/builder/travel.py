@@ -17,6 +17,9 @@ CASES = "tailorbird/cases"
 MOST_BYTES = 256 << 20
 """What they may take. Every place keeps its first set, whatever its size: without it the gate would be blind there."""
 
+MOST_SETS = 512
+"""The same for their number: a bundle holds so many files at most."""
+
 _RECORD = "cases.json"
 
 
@@ -78,7 +81,8 @@ def bounded(cases: Sequence[Case], most_bytes: int) -> list[Case]:
     kept, spent = set(), 0
     for number in sorted(range(len(cases)), key=lambda one: (ranks[one], one)):
         size = sum(file.stat().st_size for file in _files(cases[number]))
-        if ranks[number] == 0 or spent + size <= most_bytes:
+        room = len(kept) < MOST_SETS and spent + size <= most_bytes
+        if ranks[number] == 0 or room:
             kept.add(number)
             spent += size
     return [case for number, case in enumerate(cases) if number in kept]

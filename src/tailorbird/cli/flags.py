@@ -68,6 +68,10 @@ class Search:
     threads: Annotated[str | None, Parameter(help="thread counts to try, as 1,2,4.")] = None
     backend: Annotated[list[str] | None, Parameter(negative="", help="a backend to try; repeatable.")] = None
     precision: Annotated[list[str] | None, Parameter(negative="", help="a precision to try; repeatable.")] = None
+    option: Annotated[
+        list[str] | None,
+        Parameter(negative="", help="an option of the backends that have it, as optimization_level=5; repeatable."),
+    ] = None
     time_budget: Annotated[
         float | None, Parameter(help="seconds after which no further candidate is begun; 0 for no bound.")
     ] = None
@@ -117,6 +121,7 @@ def _named_as_settings(flags: dict[str, Any]) -> dict[str, Any]:
     return flags | {
         "backends": flags.pop("backend"),
         "precisions": flags.pop("precision"),
+        "options": flags.pop("option"),
         "threads": counts(flags.pop("threads")),
         "ranges": ranges(flags.pop("calibration")),
         "objective": objective(flags.pop("objective")),

@@ -21,7 +21,8 @@ MOST_CHANGES = 4
 """Changed ingredients that progress names; --explain-cache has them all."""
 
 _DOING = {"started": "reading the model", "normalised": "laying out inputs", "cases": "running the reference",
-          "quantising": "quantising {method}", "probing": "which layers cost the accuracy: {number} of {of} groups",
+          "quantising": "quantising {method}", "lowering": "casting to {precision}",
+          "probing": "which layers cost the accuracy: {number} of {of} groups",
           "sensitivity": "mixed precision", "round": "finalists in turn", "chosen": "measuring side by side",
           "finished": "sealing"}  # fmt: skip
 
@@ -161,15 +162,19 @@ def _candidates(event: Event) -> Iterator[str]:
 
 def _quantised(event: Event) -> Iterator[str]:
     how = "from the cache" if event["cached"] else f"in {event['seconds']:.1f} s"
-    yield f"  quantised {_escaped(event['method'])}: {_count(event['units'], 'layer')} in INT8, {how}"
+    yield f"  quantised {_escaped(event['method'])}: {_count(event['units'], 'layer')} in {_precision(event)}, {how}"
     yield from (f"    [dim]{_escaped(note)}[/]" for note in event["notes"])
+
+
+def _precision(event: Event) -> str:
+    return str(event.get("precision", "int8")).upper()
 
 
 def _lowered(event: Event) -> Iterator[str]:
     how = "from the cache" if event["cached"] else f"in {event['seconds']:.1f} s"
     of = f" of {_escaped(event['method'])}" if event["method"] else ""
     kept = f", {len(event['kept'])} kept in FP32" if event["kept"] else ""
-    yield f"  cast to {event['precision'].upper()}{of}: {_count(event['nodes'], 'node')}{kept}, {how}"
+    yield f"  cast to {_precision(event)}{of}: {_count(event['nodes'], 'node')}{kept}, {how}"
     yield from (f"    [dim]{_escaped(note)}[/]" for note in event["notes"])
 
 

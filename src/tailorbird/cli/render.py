@@ -190,7 +190,8 @@ def doctor_table(report: dict[str, Availability]) -> Table:
         table.add_column(name, overflow="fold")
     for name, found in report.items():
         state = "[green]ready[/]" if found.available else "[red]missing[/]"
-        table.add_row(name, state, found.version or "-", found.reason or "-", found.install or "-")
+        told = (Text(text or "-") for text in (found.version, found.reason, found.install))  # brackets are no markup
+        table.add_row(name, state, *told)
     return table
 
 

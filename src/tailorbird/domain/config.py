@@ -46,6 +46,8 @@ class BuildConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Backends to try; empty means every available one that serves."""
     precisions: tuple[str, ...] = ()
     """Precisions to try; empty means every one this machine executes."""
+    options: tuple[str, ...] = ()
+    """Options of backends, ``name=value`` each, for every candidate of the backends that have them."""
     cache: str = ""
     """Directory of what builds share; empty means ``$TAILORBIRD_CACHE`` or ``~/.cache/tailorbird``."""
     target: str = ""

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tailorbird.backends.base import Backend, Capabilities, Session, copy_model, vendor_border
+from tailorbird.backends.base import Availability, Backend, Capabilities, Session, copy_model, vendor_border
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import BackendError, BackendUnavailable, InputError, UsageError
@@ -181,3 +181,17 @@ def test_a_check_says_nothing_or_a_backend_error(tmp_path: Path) -> None:
     with pytest.raises(BackendError) as caught:
         Elsewhere().check(tmp_path, CANDIDATE)
     assert caught.value.message == "none could not check the engine against this device: got of another version"
+
+
+class Idle(Nowhere):
+    """One whose library is here, and whose device is not."""
+
+    def _ready(self) -> None:
+        raise BackendUnavailable("no such device here", got="a CPU", hint="plug one in")
+
+
+def test_a_library_without_its_device_has_a_version_and_a_reason() -> None:
+    assert Idle().probe() == Availability(False, "1", "no such device here: got a CPU", "plug one in")
+    with pytest.raises(BackendUnavailable) as refused:
+        Idle().capabilities()
+    assert refused.value.message == ("none is not available: got no such device here: got a CPU\nHint: plug one in")

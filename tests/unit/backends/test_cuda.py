@@ -140,3 +140,30 @@ def test_a_stream_is_usable_after_a_recording_that_failed(runtime: CudaRuntime) 
         runtime.uncapturable = False
         stream.record(lambda: None).close()
     stream.close()
+
+
+@pytest.mark.gpu
+def test_memory_streams_and_recordings_on_a_real_device() -> None:
+    """Up through one buffer, down through another, straight and recorded: no kernel is needed to see bytes move."""
+    found = cuda.device()
+    assert found.arch.startswith("sm")
+    assert found.memory_bytes > 1 << 30
+    rows = np.arange(1 << 20, dtype=np.float32)
+    with Buffer(rows.nbytes) as buffer, Stream() as stream:
+        view = buffer.view(rows.dtype, rows.shape)
+        for step in (1, 2):
+            view[...] = rows * step
+            buffer.send(view.nbytes, stream)
+            stream.wait()
+            view[...] = 0
+            recording = stream.record(lambda: buffer.fetch(rows.nbytes, stream))
+            stream.wait()
+            assert not view.any()
+            recording.launch(stream)
+            stream.wait()
+            np.testing.assert_array_equal(view, rows * step)
+            recording.close()
+    with pytest.raises(BackendError, match="cudaErrorMemoryAllocation: out of memory"):
+        Buffer(1 << 50)
+    with Buffer(64) as after:
+        assert after.address

@@ -41,6 +41,7 @@ OTHER: dict[str, Any] = {
     "ranges": (Ranges.PERCENTILE,), "objective": Objective.THROUGHPUT, "slo_ms": 3.0, "time_budget": 1.0,
     "backends": ("openvino",), "precisions": ("fp32",), "seed": 7, "threads": (host.usable_cores(),),
     "target": "onnxruntime:cpu:avx2", "qualify": False, "keep_kit": True,
+    "options": ("tf32=true",),
 }  # fmt: skip
 
 

@@ -136,3 +136,21 @@ def test_rows_a_second_lead_where_they_decided(tmp_path: Path) -> None:
     manifest = msgspec.structs.replace(builds.manifest(), goal=Goal(Objective.THROUGHPUT))
     write_report(tmp_path / "r.html", manifest, builds.events())
     assert "302 rows a second, 3.31 ms at image:1x3x224x224" in read((tmp_path / "r.html").read_text("utf-8")).text
+
+
+def test_what_has_not_run_makes_a_page_that_says_so(tmp_path: Path) -> None:
+    taken = msgspec.structs.replace(manifest().outcomes[0], latency=(), gate=None)
+    others = tuple(msgspec.structs.replace(one, status=Status.NOT_RUN) for one in manifest().outcomes[1:])
+    unrun = msgspec.structs.replace(manifest(), gate=GateReport(()), latency=(), executed={}, outcomes=(taken, *others))
+    write_report(tmp_path / "r.html", unrun)
+    reader = read((tmp_path / "r.html").read_text("utf-8"))
+    assert reader.open == []
+    assert "Not qualified: it has to run on a machine with openvino:cpu:avx2 first." in reader.text
+    assert "tailorbird qualify BUNDLE" in reader.text
+    assert "Latency of the chosen engine" not in reader.text
+
+
+def test_what_was_qualified_elsewhere_says_where(tmp_path: Path) -> None:
+    facts = msgspec.structs.replace(manifest().provenance, qualified="2026-02-02", device={"cpu": EVIL})
+    write_report(tmp_path / "r.html", msgspec.structs.replace(manifest(), provenance=facts))
+    assert f"Qualified 2026-02-02 on {EVIL}." in read((tmp_path / "r.html").read_text("utf-8")).text

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
 from tailorbird.domain.candidate import Form
@@ -51,3 +53,17 @@ def test_a_program_does_not_travel_in_a_kit() -> None:
     check_travels({**able(form=Form.PROGRAM), "other": able()["somert"]})
     with pytest.raises(UsageError, match="somert would compile the program, and a build kit holds no code"):
         check_travels(able(form=Form.PROGRAM))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_engines_that_are_the_graph_are_built_for_any_cpu(runtime: str) -> None:
+    pytest.importorskip(runtime)
+    backend = registry.backend(runtime)
+    here = backend.capabilities()
+    other = msgspec.structs.replace(here.target, arch="riscv64")
+    found = backend.capabilities(other)
+    assert (found.target, found.runs_here, found.builds_here) == (other, False, True)
+    assert found.format == here.format
+    assert backend.capabilities(here.target) == here
+    with pytest.raises(UsageError, match=f"{runtime} cannot build for {runtime}:cuda:sm90"):
+        backend.capabilities(Target(runtime, "cuda", "sm90"))

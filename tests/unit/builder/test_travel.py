@@ -7,10 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from tailorbird.builder import travel
 from tailorbird.builder.cases.data import load_set, save_set
 from tailorbird.builder.cases.places import Place
 from tailorbird.builder.gate.judge import Case
 from tailorbird.builder.travel import bounded, receive, send
+from tailorbird.domain import archive
 from tailorbird.domain.errors import BundleError
 
 OPT, MAX = Place("opt", {"x": (2, 3)}, 2), Place("max", {"x": (4, 3)}, 4)
@@ -51,6 +53,12 @@ def test_sets_are_dealt_place_by_place_until_there_is_no_room(cases: list[Case])
     sizes = [sum(Path(text).stat().st_size for text in (one.inputs, one.outputs, one.labels) if text) for one in cases]
     assert bounded(cases, sizes[0] + sizes[3] + sizes[1]) == [cases[0], cases[1], cases[3]]
     assert bounded(cases, sum(sizes)) == cases
+
+
+def test_there_are_no_more_sets_than_a_bundle_holds_files(cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(travel, "MOST_SETS", 4)
+    assert bounded(cases, 1 << 30) == [cases[0], cases[1], cases[3], cases[4]]
+    assert archive.MAX_ENTRIES > 2 * 3 * 512, "a version may hold them twice: by itself, and in its kit"
 
 
 def test_what_stays_behind_is_counted(cases: list[Case], tmp_path: Path) -> None:

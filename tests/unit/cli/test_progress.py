@@ -77,6 +77,23 @@ def test_quantising_says_how_much_and_how_long() -> None:
     assert lines[1].endswith("from the cache")
 
 
+def test_fp8_is_not_called_int8() -> None:
+    _, lines = told(QUANTISED | {"precision": "fp8"})
+    assert lines[0] == "  quantised nncf bf16-rest: 53 layers in FP8, in 6.4 s"
+
+
+def test_casting_says_what_it_is_made_of_and_what_stays() -> None:
+    course, _ = told(ENTRANTS)
+    assert course.doing({"event": "lowering", "at": 2.0, "precision": "fp16", "method": ""}) == "casting to fp16"
+    cast = {"event": "lowered", "at": 3.0, "precision": "fp16", "method": "", "nodes": 83, "kept": [], "snr_db": 55.1,
+            "notes": ["mask '[m]': -3.4e+38 became -8192"], "cached": False, "seconds": 3.2}  # fmt: skip
+    _, lines = told(cast)
+    assert lines == ["  cast to FP16: 83 nodes, in 3.2 s", "    [dim]mask '\\[m]': -3.4e+38 became -8192[/]"]
+    kept = [{"node": "mean", "why": "adds up to 7e+04"}]
+    _, lines = told(cast | {"method": "qdq-symmetric", "kept": kept, "cached": True})
+    assert lines[0] == "  cast to FP16 of qdq-symmetric: 83 nodes, 1 kept in FP32, from the cache"
+
+
 def test_sensitivity_names_the_guiltiest() -> None:
     _, lines = told(event("sensitivity"), event("mixed"))
     assert lines[0].endswith("nncf bf16-rest: 12 groups measured")
@@ -119,3 +136,16 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     with BuildProgress(quiet=True) as show:
         show(ENTRANTS)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_goes_elsewhere_is_told() -> None:
+    kit = {"event": "kit", "at": 1.0, "graphs": 2, "methods": ["qdq"], "cases": 1, "left": 3}
+    opened = {"event": "kit opened", "at": 0.0, "made": "2026-01-01", "source": "net[1].onnx", "methods": []}
+    unqualified = {"event": "not qualified", "at": 2.0, "target": "a:b:c", "cases": 4, "left": 0}
+    _, lines = told(kit, opened, unqualified, {"event": "qualifying", "at": 0.0, "candidate": NAMES[0]})
+    assert lines == [
+        "kit: 2 lowered graphs, 1 set of inputs and answers, 3 left behind for want of room",
+        "a build kit of net\\[1].onnx, made at 2026-01-01",
+        "not qualified; 4 sets of inputs and answers travel in the bundle",
+        f"qualifying {NAMES[0]}",
+    ]

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import msgspec
 from rich.console import Console
 
+from tailorbird.backends.base import Availability
 from tailorbird.cli import render
+from tailorbird.domain.budget import GateReport
 from tailorbird.domain.objective import Goal, Objective
 from tailorbird.domain.outcome import Outcome, Status
 from tests.unit.builder.figures import builds
@@ -101,3 +103,28 @@ def test_the_latency_table_shows_instances_where_there_are_several() -> None:
 def test_a_version_says_what_it_keeps_in_float() -> None:
     assert any(line.startswith("in float   /layer0/conv/Conv, ") and line.endswith(" and 3 more")
                for line in render.manifest_lines(builds.manifest()))  # fmt: skip
+
+
+def test_what_has_not_run_says_where_it_is_to_run() -> None:
+    unrun = msgspec.structs.replace(builds.manifest(), gate=GateReport(()), latency=())
+    assert list(render.result_lines(unrun)) == [
+        f"not qualified: on a machine with {unrun.candidate.target} run: tailorbird qualify BUNDLE"
+    ]
+
+
+def test_what_ran_elsewhere_says_where_it_was_built() -> None:
+    made = builds.manifest()
+    facts = msgspec.structs.replace(
+        made.provenance, built_on={"cpu": "CI's"}, qualified="2026-02-02", device={"cpu": "Mine"}
+    )
+    lines = list(render.manifest_lines(msgspec.structs.replace(made, provenance=facts)))
+    assert f"built      {facts.created} on CI's" in lines
+    assert "qualified  2026-02-02 on Mine" in lines
+
+
+def test_what_to_install_keeps_its_brackets() -> None:
+    missing = Availability(available=False, reason="no [driver] here", install="pip install 'tailorbird[tensorrt]'")
+    out = io.StringIO()
+    Console(file=out, width=160).print(render.doctor_table({"tensorrt": missing}))
+    assert "pip install 'tailorbird[tensorrt]'" in out.getvalue()
+    assert "no [driver] here" in out.getvalue()

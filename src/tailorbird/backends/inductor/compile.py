@@ -11,7 +11,7 @@ from typing import Any
 from tailorbird.backends.host import cpu_facts
 from tailorbird.backends.inductor.layers import layers_of, layers_run
 from tailorbird.backends.inductor.memory import shared_outputs
-from tailorbird.backends.inductor.narrow import examples_for, narrowed, restructured_graph
+from tailorbird.backends.inductor.narrow import examples_for, narrowed, restructured_graph, zeros
 from tailorbird.backends.inductor.record import EngineRecord, write_record
 from tailorbird.backends.inductor.toolchain import compiler, torch_version
 from tailorbird.backends.program import Names, load_program, save_program
@@ -57,6 +57,8 @@ def compile_program(model: Path, candidate: Candidate, folder: Path) -> None:
     write = _COMPILERS.get(str(chosen))
     if write is None:
         raise BackendError(f"unknown compiler '{chosen}'", expected="jit or kernels, or none for AOTInductor")
+    if chosen == "kernels":
+        _check_own(candidate)
     exact_floats()
     with quietly():
         program, names = load_program(model)
@@ -75,11 +77,17 @@ def settings(candidate: Candidate) -> dict[str, Any]:
     return found | {"max_autotune": tuned, "coordinate_descent_tuning": tuned}
 
 
-def jitted(program: Any, candidate: Candidate) -> Any:
-    """The program behind ``torch.compile``, compiled at its first call."""
+def jitted(program: Any, names: Names, candidate: Candidate) -> Any:
+    """The program behind ``torch.compile``, compiled for every edge of the profile."""
     import torch
 
-    return torch.compile(program.module(check_guards=False), fullgraph=True, options=settings(candidate))
+    is_dynamic = candidate.shape_mode is ShapeMode.DYNAMIC
+    module = program.module(check_guards=False)
+    compiled = torch.compile(module, fullgraph=True, dynamic=is_dynamic, options=settings(candidate))
+    with torch.no_grad():
+        for shapes in candidate.profile.edges().values():
+            compiled(*zeros(program, names, candidate, shapes))
+    return compiled
 
 
 def exact_floats() -> None:
@@ -114,13 +122,20 @@ def _just_in_time(job: Job) -> Made:
     import torch
 
     exported = narrowed(job.program, job.names, job.candidate)
-    with torch.no_grad():
-        jitted(exported, job.candidate)(*exported.example_inputs[0])
-        made = torch.compiler.save_cache_artifacts()
+    jitted(exported, job.names, job.candidate)
+    made = torch.compiler.save_cache_artifacts()
     (job.folder / CACHES).write_bytes(made[0] if made else b"")
     made_of = layers_of(exported), shared_outputs(exported)
     save_program(exported, job.names, job.folder / JITTED)
     return made_of
+
+
+def _check_own(candidate: Candidate) -> None:
+    if candidate.shape_mode is not ShapeMode.STATIC:
+        raise BackendError("own kernels are compiled for one shape", got="a dynamic profile", expected="a static one")
+    if candidate.precision not in _OWN:
+        raise BackendError("own kernels do not compute in this precision", got=candidate.precision,
+                           expected=", ".join(_OWN))  # fmt: skip
 
 
 def _own_kernels(job: Job) -> Made:
@@ -129,17 +144,13 @@ def _own_kernels(job: Job) -> Made:
     from tailorbird.backends.inductor.kernels.launching import Options
 
     asked, device = job.candidate.precision, job.candidate.target.device
-    if job.candidate.shape_mode is not ShapeMode.STATIC:
-        raise BackendError("own kernels are compiled for one shape", got="a dynamic profile", expected="a static one")
-    if asked not in _OWN:
-        raise BackendError("own kernels do not compute in this precision", got=asked, expected=", ".join(_OWN))
     examples = examples_for(job.program, job.names, job.candidate)
     graph = restructured_graph(job.program, job.candidate, examples)
     folder = job.folder / KERNELS
     folder.mkdir()
     moved = [one.to(device) for one in examples]
     kernels.build(graph, moved, folder, Options(eight_bits=asked is Precision.FP8))
-    return layers_run(graph, moved), ()
+    return layers_run(graph, moved), tuple(range(len(job.names.outputs)))
 
 
 _COMPILERS: dict[str, Callable[[Job], Made]] = {"": _ahead, "jit": _just_in_time, "kernels": _own_kernels}

@@ -40,21 +40,21 @@ class CudaSession(Session):
         self._call = call
         self._layers = record.layers
         self._inputs = [(one, signature.input(one).dtype) for one in record.inputs]
-        self._outputs = [(spec.name, spec.dtype) for spec in signature.outputs]
+        self._outputs = [spec.name for spec in signature.outputs]
         self._stream = torch.cuda.Stream()
         self._graphs: OrderedDict[_Key, Replay] = OrderedDict()
 
     def _run(self, inputs: Tensors) -> dict[str, Array]:
         arrays = [inputs[name] for name, _ in self._inputs]
         found = self._replay(tuple(array.shape for array in arrays)).run(arrays)
-        return {name: array for (name, _), array in zip(self._outputs, found, strict=True)}
+        return dict(zip(self._outputs, found, strict=True))
 
     def _replay(self, key: _Key) -> Replay:
         if key not in self._graphs:
             while len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.popitem(last=False)
             specs = [(shape, dtype) for shape, (_, dtype) in zip(key, self._inputs, strict=True)]
-            self._graphs[key] = Replay(self._call, specs, [dtype for _, dtype in self._outputs], self._stream)
+            self._graphs[key] = Replay(self._call, specs, self._stream)
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
@@ -72,13 +72,10 @@ class Replay:
     Args:
         call: the compiled program, on tensors of the device.
         inputs: shape and type of each input.
-        outputs: type of each output.
         stream: to record and replay on.
     """
 
-    def __init__(
-        self, call: Call, inputs: Sequence[tuple[Shape, DType]], outputs: Sequence[DType], stream: Any
-    ) -> None:
+    def __init__(self, call: Call, inputs: Sequence[tuple[Shape, DType]], stream: Any) -> None:
         import torch
 
         self._stream = stream
@@ -92,19 +89,20 @@ class Replay:
             self._copy_back(made)
         stream.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream):
+        # Other threads of the process may go on using the device while this one records.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             made = self._computed(call)
             self._copy_back(made)
         self._made = made  # the graph writes to their memory at each replay
         self._ports = [_as_array(one) for one in self._given]
-        self._results = [_as_array(one).view(dtype.numpy) for one, dtype in zip(self._found, outputs, strict=True)]
+        self._results = [_as_array(one) for one in self._found]
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Replay on these inputs; outputs are copies, owned by the caller."""
         import torch
 
         for port, array in zip(self._ports, arrays, strict=True):
-            np.copyto(port, array.view(port.dtype) if array.dtype.itemsize == port.dtype.itemsize else array)
+            np.copyto(port, array)
         with torch.cuda.stream(self._stream):
             self._graph.replay()
         self._stream.synchronize()

@@ -12,6 +12,7 @@ from tailorbird.backends.program import Names
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.errors import BackendError
 from tailorbird.domain.precision import Precision
+from tailorbird.domain.signature import Shapes
 
 
 def narrowed(program: Any, names: Names, candidate: Candidate) -> Any:
@@ -135,6 +136,15 @@ def examples_for(program: Any, names: Names, candidate: Candidate) -> list[Any]:
         sizes = [max(usual, 2) if is_open else usual for usual, is_open in zip(opt, open_dims, strict=True)]
         found.append(torch.zeros(sizes, dtype=node.meta["val"].dtype))
     return found
+
+
+def zeros(program: Any, names: Names, candidate: Candidate, shapes: Shapes) -> list[Any]:
+    """Inputs of a program on the candidate's device, of these shapes."""
+    import torch
+
+    device = candidate.target.device
+    return [torch.zeros(shapes[name], dtype=node.meta["val"].dtype, device=device)
+            for name, node in zip(names.inputs, _inputs(program), strict=True)]  # fmt: skip
 
 
 def _dims(names: Names, candidate: Candidate) -> list[dict[int, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +31,41 @@ def open_call(engine: Path, candidate: Candidate) -> Call:
         return _OPENERS[str(candidate.options.get("compiler", ""))](engine, candidate)
 
 
-def _package(engine: Path, _: Candidate) -> Call:
+def _package(engine: Path, candidate: Candidate) -> Call:
     import torch
 
-    # One thread runs a session, so that the package's own locks are not needed (and CUDA graphs forbid them).
-    package = torch._inductor.aoti_load_package(str(engine / PACKAGE), run_single_threaded=True)
+    # What a GPU's kernels lie in is read at their first run, so that only a CPU's files can go at once.
+    with _unpacking_aside() if candidate.target.device == "cpu" else contextlib.nullcontext():
+        # One thread runs a session: the package's own locks are not needed, and CUDA graphs forbid them.
+        package = torch._inductor.aoti_load_package(str(engine / PACKAGE), run_single_threaded=True)
     run: Call = package.loader.boxed_run
     return run
+
+
+@contextlib.contextmanager
+def _unpacking_aside() -> Iterator[None]:
+    """Let a package unpack itself where it is removed once it is loaded: a process that is killed leaves nothing.
+
+    Its library stays mapped. What unpacks asks the environment for the place at each load.
+    """
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="inductor-") as aside:
+        os.environ["TMPDIR"] = aside
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def _jitted(engine: Path, candidate: Candidate) -> Call:
     import torch
 
     torch.compiler.load_cache_artifacts((engine / CACHES).read_bytes())
-    program, _ = load_program(engine / JITTED)
-    compiled = jitted(program, candidate)
+    program, names = load_program(engine / JITTED)
+    compiled = jitted(program, names, candidate)
 
     def call(tensors: list[Any]) -> Sequence[Any]:
         with torch.no_grad():
@@ -52,10 +75,10 @@ def _jitted(engine: Path, candidate: Candidate) -> Call:
     return call
 
 
-def _kernels(engine: Path, _: Candidate) -> Call:
+def _kernels(engine: Path, candidate: Candidate) -> Call:
     from tailorbird.backends.inductor import kernels
 
-    run: Call = kernels.open(engine / KERNELS)
+    run: Call = kernels.open(engine / KERNELS, candidate.target.device)
     return run
 
 

@@ -29,6 +29,9 @@ _TYPES = (
     (re.compile(r"\b(bool)\b", re.I), "bool"),
 )
 _COMPUTED = tuple(Precision)
+_SHAPES = "int64"
+"""What a layer without tensors works in: it works out the shapes of others."""
+
 _NODE = re.compile(r"\[ONNX Layer: ([^\x1e\x1f]*)\]")
 """Notes on one layer are parted by the separators of records and units."""
 
@@ -45,7 +48,10 @@ def layers_of(information: str) -> tuple[Layer, ...]:
         raise BackendError("the engine inspector's answer cannot be read", got=error) from None
     if not all(isinstance(one, dict) for one in told):
         raise BackendError("the engine tells only the names of its layers", hint="build it again with Tailorbird")
-    return tuple(Layer(one["Name"], one.get("LayerType", "unknown"), _precision(one), 0.0, _nodes(one)) for one in told)
+    return tuple(
+        Layer(one["Name"], one.get("LayerType", "unknown"), _precision(one) or _SHAPES, 0.0, _nodes(one))
+        for one in told
+    )
 
 
 def planned(text: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailorbird.backends.nvidia.flavour import Flavour, vendor, version
 from tailorbird.backends.nvidia.messages import Heard
-from tailorbird.backends.nvidia.plan import PLAN
+from tailorbird.backends.nvidia.plan import PLAN, read_record
 from tailorbird.backends.nvidia.timing import KeptFile
 from tailorbird.backends.nvidia.types import TYPES
 from tailorbird.domain.digest import digest_file
@@ -29,7 +29,11 @@ class Loaded:
         self.trt = vendor(flavour)
         self._logger = self.heard.logger(self.trt)
         self._runtime = self.trt.Runtime(self._logger)
-        self.engine = self._runtime.deserialize_cuda_engine((folder / PLAN).read_bytes())
+        if read_record(folder).version_compatible:  # such a plan brings a runtime of its own; only signed ones get here
+            self._runtime.engine_host_code_allowed = True
+        plan = (folder / PLAN).read_bytes()
+        self._check_header(plan)
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise self.heard.failure("the runtime refused the engine", otherwise="no reason given",
                                      hint="build it again on this device")  # fmt: skip
@@ -77,6 +81,19 @@ class Loaded:
         if engine.get_tensor_location(spec.name) != self.trt.TensorLocation.DEVICE:
             raise BackendError(f"tensor '{spec.name}' gives or takes a shape by its values",
                                hint="use another runtime")  # fmt: skip
+
+    def _check_header(self, plan: bytes) -> None:
+        """The library's own look at a plan's header, where it has one: it knows what drivers and memory it needs."""
+        look = getattr(self._runtime, "get_engine_validity", None)
+        if look is None:
+            return
+        validity, flags = look(plan[: self._runtime.engine_header_size])
+        if validity == self.trt.EngineValidity.INVALID:
+            known = self.trt.EngineInvalidityDiagnostics.__members__
+            reasons = [name.lower().replace("_", " ") for name, flag in known.items() if int(flag.value) & int(flags)]
+            raise BackendError("the runtime refuses the engine on this device",
+                               got=", ".join(reasons) or "; ".join(self.heard.errors) or "no reason given",
+                               hint="build it again on this device, or bring what it lacks")  # fmt: skip
 
     def _refit(self, weights: Path) -> None:
         refitter = self.trt.Refitter(self.engine, self._logger)

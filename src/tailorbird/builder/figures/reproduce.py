@@ -16,7 +16,7 @@ from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.kit import SUFFIX as KIT
 from tailorbird.domain.manifest import Manifest
 
-_REPEATED = {"backends": "--backend", "precisions": "--precision"}
+_REPEATED = {"backends": "--backend", "precisions": "--precision", "options": "--option"}
 _JOINED = {"threads": "--threads", "ranges": "--calibration"}
 _LIMITS = {"seconds": ("--time-limit", 1), "memory_bytes": ("--memory-limit", 2**20)}
 

@@ -23,6 +23,9 @@ from tailorbird.domain.precision import Precision
 A = TypeVar("A", bound=msgspec.Struct)
 R = TypeVar("R")
 
+CODE = ("builder/graph", "builder/precision", "builder/quantise", "domain")
+"""The parts of this package that shape a lowered graph."""
+
 _RECORD = "lowered.json"
 _FUNCTION = "tailorbird.builder.precision.lower:lower"
 
@@ -130,7 +133,7 @@ class Casting:
         return {
             "of": source.key,
             "precision": precision,
-            "tailorbird code": code_digest(("builder/precision", "builder/quantise", "domain")),
+            "tailorbird code": code_digest(CODE),
             "packages": {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime")},
             "samples": self._samples_digest(),
         }

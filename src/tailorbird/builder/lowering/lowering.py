@@ -184,8 +184,9 @@ class Lowering:
             "quantised", self._key(quantisation, known), lambda folder: self._first(quantisation, known, folder)
         )
         found = _record(place)
-        self._log.write("quantised", method=" ".join(quantisation.words), units=len(found.units), cached=cached,
-                        notes=found.notes, seconds=round(time.monotonic() - start, 1))  # fmt: skip
+        self._log.write("quantised", method=" ".join(quantisation.words), precision=known.precision,
+                        units=len(found.units), cached=cached, notes=found.notes,
+                        seconds=round(time.monotonic() - start, 1))  # fmt: skip
         return place
 
     def _first(self, quantisation: Quantisation, known: Method, folder: Path) -> None:
@@ -232,7 +233,7 @@ class Lowering:
         return {
             "quantisation": quantisation,
             "version": known.version,
-            "tailorbird code": code_digest(("builder/quantise", "domain")),
+            "tailorbird code": code_digest(("builder/graph", "builder/quantise", "domain")),
             "packages": {name: _version_of(name) for name in (known.package, *known.beside)},
             "model": self._material.digest,
             "data": self._material.data_digest if known.ranges else "",

@@ -8,9 +8,12 @@ what both formats have, and what no optimiser may take out, because it changes v
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from tailorbird.builder.sources.onnx_file import read_model, write_model
 
 _LOW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -34,6 +37,21 @@ def emulation(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type in _LOW:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name))
     return copy
+
+
+def emulated(path: Path, folder: Path) -> Path:
+    """A file of such a graph, as one that computes the same numbers in FP32: itself where it has no low value.
+
+    Args:
+        path: a lowered ONNX file, or any other.
+        folder: an existing directory for the copy.
+    """
+    model = read_model(path)
+    if not any(value.type.tensor_type.elem_type in _LOW for value in model.graph.value_info):
+        return path
+    target = folder / "emulated.onnx"
+    write_model(emulation(model), target)
+    return target
 
 
 def _emulated(node: onnx.NodeProto, lows: dict[str, int]) -> Iterator[onnx.NodeProto]:

@@ -13,6 +13,7 @@ from tailorbird.builder.graph.passes import reads
 from tailorbird.builder.precision import structure
 from tailorbird.builder.precision.formats import HEADROOM, Format
 from tailorbird.builder.precision.look import Look, Seen
+from tailorbird.builder.precision.opset import PAIRS
 from tailorbird.builder.precision.slots import Slots
 from tailorbird.builder.precision.structure import HEAVY
 from tailorbird.builder.quantise.onnx_ranges import Range, extremes_of
@@ -60,6 +61,7 @@ class Keeping:
         """Why each stays, by name."""
         self._keep(structure.reasons(model))
         self._keep_readers(self._unfit_constants(most=1))
+        self._keep_readers(self._vanishing_scales())
 
     def look(self, samples: tuple[str, ...], scratch: Path, threads: int) -> None:
         """Decide by real values, too; raises whatever the runtime does.
@@ -133,6 +135,18 @@ class Keeping:
                 judged = most is None or array.size <= most
                 found[tensor.name] = self._low.overflow(array) or (self._low.loss(array) if judged else "")
         return {name: why for name, why in found.items() if why}
+
+    def _vanishing_scales(self) -> dict[str, str]:
+        """Scales of which one becomes 0: all that it scales would, and TensorRT refuses it."""
+        pairs = [node for node in self._nodes if node.op_type in PAIRS]
+        scales = {name for node in pairs for name in node.input[1:2]}
+        found = {}
+        for tensor in self._model.graph.initializer:
+            if tensor.name in scales:
+                array = numpy_helper.to_array(tensor)
+                if ((self._low.rounded(array) == 0) & (array != 0)).any():
+                    found[tensor.name] = "has a scale that becomes 0"
+        return found
 
     def _unfit(self, extremes: Mapping[str, Range]) -> dict[str, str]:
         """Values beyond the format's ends. What is infinite or NaN in FP32 already stays so in any format."""

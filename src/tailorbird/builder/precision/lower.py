@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from tailorbird.backends.base import vendor_border
+from tailorbird.builder.graph.passes import opset_of
 from tailorbird.builder.precision import masks
 from tailorbird.builder.precision.cast import cast
 from tailorbird.builder.precision.emulate import emulation
@@ -27,6 +28,9 @@ from tailorbird.domain.fidelity import snr_db, strange
 
 FILE = "model.onnx"
 
+OLDEST_OPSET = 13
+"""Where bfloat16 begins, and per-channel scales."""
+
 _LEFT_OUT = ("MatMulAddFusion",)
 """Of ONNX Runtime's basic optimisations: a Gemm of two dims with reshapes around it hides a product from others."""
 
@@ -37,6 +41,7 @@ def lower(args: LowerArgs) -> Lowered:
     Inputs and outputs keep their types. Batch norms and constant sub-graphs are folded first, in FP32.
 
     Raises:
+        ModelError: the operator set is older than the low formats.
         TailorbirdError: no node takes the format, or what is infinite or NaN at the end was not so in FP32.
         BackendError: ONNX Runtime does not run the source.
     """
@@ -55,6 +60,9 @@ def lower(args: LowerArgs) -> Lowered:
 def _ready(path: Path, scratch: Path, threads: int) -> onnx.ModelProto:
     """Folded, named, typed. A quantised graph was folded before: once more, and its biases would be quantised, too."""
     model = read_model(path)
+    if opset_of(model) < OLDEST_OPSET:
+        raise ModelError("the graph's operator set is too old to be cast", got=opset_of(model),
+                         expected=f"{OLDEST_OPSET} or later", hint="see why upgrade-opset was left out")  # fmt: skip
     if not any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         return prepared(path, scratch, threads, _LEFT_OUT)
     with vendor_border("onnxruntime", "read the quantised model"):

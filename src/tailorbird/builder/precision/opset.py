@@ -10,7 +10,7 @@ from tailorbird.builder.precision.formats import Format
 from tailorbird.builder.precision.slots import float_values, slots_of
 from tailorbird.builder.sources.onnx_file import without_weights
 
-_QUANTISED = {"QuantizeLinear", "DequantizeLinear"}
+PAIRS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _QUANTISED_OPSET = 19
 
 
@@ -31,7 +31,7 @@ def raised(model: onnx.ModelProto, low: Format) -> tuple[onnx.ModelProto, tuple[
 
 
 def _wanted(model: onnx.ModelProto, low: Format) -> int:
-    quantised = any(node.op_type in _QUANTISED for node in model.graph.node)
+    quantised = any(node.op_type in PAIRS for node in model.graph.node)
     return max(low.opset, _QUANTISED_OPSET if quantised else 0)
 
 

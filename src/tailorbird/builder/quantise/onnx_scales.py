@@ -10,6 +10,9 @@ import numpy as np
 
 from tailorbird.domain.dtype import Array
 
+_LEAST = -24
+"""Exponent of FP16's smallest number (IEEE 754 half)."""
+
 
 @dataclass(frozen=True)
 class Style:
@@ -42,13 +45,14 @@ class Style:
         return np.asarray(np.clip(steps, -self.largest, self.largest)).astype(self.dtype)
 
     def _scales(self, peaks: Array) -> Array:
-        """Scales of eight significant bits, which FP16 and BF16 hold exactly, rounded up so that nothing is cut.
+        """Scales that FP16 and BF16 hold exactly, rounded up so that nothing is cut.
 
-        A channel of zeros, or nearly, has a scale of its own that divides without overflow.
+        They have eight significant bits, and are whole multiples of FP16's smallest number: a channel whose weights
+        are nearly 0 would otherwise have a scale of 0 there, which TensorRT refuses. One of zeros has 1.
         """
-        tiny = peaks < np.finfo(np.float32).tiny * self.largest
-        bits, exponent = np.frexp(peaks / self.largest)
-        return np.where(tiny, 1.0, np.ldexp(np.ceil(bits * 256) / 256, exponent)).astype(np.float32)
+        _, exponent = np.frexp(peaks / self.largest)
+        step = np.ldexp(1.0, np.maximum(exponent - 8, _LEAST))
+        return np.where(peaks == 0, 1.0, np.ceil(peaks / self.largest / step) * step).astype(np.float32)
 
 
 STYLES = {

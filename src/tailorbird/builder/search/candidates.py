@@ -10,6 +10,7 @@ from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.backends.host import usable_cores
 from tailorbird.builder.quantise.methods import Method, is_here, method
+from tailorbird.builder.search.asked import with_options
 from tailorbird.domain.candidate import Candidate, Form, ShapeMode
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import BackendUnavailable, UsageError, nearest
@@ -103,7 +104,7 @@ def candidates_for(
         ready: quantisation methods whose graphs a build kit holds: they need neither data nor their package.
 
     Raises:
-        UsageError: an unknown precision or a thread count below one.
+        UsageError: an unknown precision or option, or a thread count below one.
     """
     wanted = _precisions(config.precisions)
     modes = _modes(profile, dynamic)
@@ -135,7 +136,7 @@ def candidates_for(
                 )
                 for precision, quantisation in ways
             ]
-    return Entrants(_ordered(found, able), tuple(dict.fromkeys(left_out)))
+    return Entrants(_ordered(with_options(found, able, config.options), able), tuple(dict.fromkeys(left_out)))
 
 
 def quantisations_of(

@@ -38,7 +38,7 @@ class Heats:
                 outcome = self._qualified(worker, candidate, margin)
             except TailorbirdError as error:
                 outcome = standings.lost(Outcome(candidate, Status.FAILED, ""), error)
-        log_said(course, candidate)
+        log_said(course.log, candidate, engine)
         if outcome.status is not Status.SLOWER and not (keep and outcome.latency):
             shutil.rmtree(engine, ignore_errors=True)
         course.log.write("tried", candidate=candidate.name, status=outcome.status, reason=outcome.reason,

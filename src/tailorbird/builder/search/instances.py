@@ -13,6 +13,9 @@ from tailorbird.builder.search import steps
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.latency import LatencyRow
 
+MOST_ON_A_DEVICE = 4
+"""Sessions that share an accelerator: cores say nothing about it, and each takes its memory."""
+
 _MEASURE = f"{steps.__name__}:{steps.measure_engine.__name__}"
 
 
@@ -27,6 +30,8 @@ def side_by_side(args: steps.StepArgs, worker: Callable[[], Worker], log: BuildL
     if args.candidate.instances > 1:
         return ()
     most = usable_cores() // args.candidate.threads
+    if args.candidate.target.device != "cpu":
+        most = min(most, MOST_ON_A_DEVICE)
     rows: list[LatencyRow] = []
     for instances in (1 << power for power in range(1, most.bit_length())):
         several = msgspec.structs.replace(args.candidate, instances=instances)

@@ -38,7 +38,10 @@ def compiled(course: Course, candidates: Sequence[Candidate], why: str) -> tuple
         NoEngineError: none compiled; its ``outcomes`` hold the table.
     """
     foretelling = _Foretelling(course)
-    outcomes = [_outcome(course, candidate, why, foretelling) for candidate in candidates]
+    outcomes: list[Outcome] = []
+    for candidate in candidates:  # the first has its turn whatever the time
+        late = bool(outcomes) and course.out_of_time
+        outcomes.append(_outcome(course, candidate, why, foretelling, late))
     standing = [outcome for outcome in outcomes if outcome.status is Status.NOT_RUN]
     if not standing:
         raise _none(outcomes)
@@ -54,10 +57,10 @@ def compiled(course: Course, candidates: Sequence[Candidate], why: str) -> tuple
     return (taken, *(outcome for outcome in outcomes if outcome is not first))
 
 
-def _outcome(course: Course, candidate: Candidate, why: str, foretelling: _Foretelling) -> Outcome:
-    if course.out_of_time:
-        late = f"the time budget of {course.config.time_budget:g} s was used up"
-        outcome = Outcome(candidate, Status.NOT_TRIED, late)
+def _outcome(course: Course, candidate: Candidate, why: str, foretelling: _Foretelling, late: bool) -> Outcome:
+    if late:
+        reason = f"the time budget of {course.config.time_budget:g} s was used up"
+        outcome = Outcome(candidate, Status.NOT_TRIED, reason)
     else:
         outcome = _compiled(course, candidate, why, foretelling)
     course.log.write("tried", candidate=candidate.name, status=outcome.status, reason=outcome.reason, median=None,
@@ -77,10 +80,10 @@ def _compiled(course: Course, candidate: Candidate, why: str, foretelling: _Fore
             given = msgspec.structs.replace(course.args(candidate), model=str(graph))
             built = worker.call(f"{STEPS}:only_compile", given, steps.Compiled)
     except TailorbirdError as error:
-        log_said(course, candidate)
+        log_said(course.log, candidate, engine)
         shutil.rmtree(engine, ignore_errors=True)
         return standings.lost(Outcome(candidate, Status.FAILED, ""), error)
-    log_said(course, candidate)
+    log_said(course.log, candidate, engine)
     reason = f"compiled; not measured: {why}{foretelling.words(candidate)}"
     return Outcome(candidate, Status.NOT_RUN, reason, build_seconds=built.seconds, engine_bytes=built.engine_bytes)
 

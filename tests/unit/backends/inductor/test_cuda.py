@@ -79,7 +79,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
                 step()
 
     @contextlib.contextmanager
-    def recorded(graph: Graph, stream: Any) -> Iterator[None]:
+    def recorded(graph: Graph, stream: Any, capture_error_mode: str) -> Iterator[None]:
         one.recording = graph.work
         yield
         one.recording = None

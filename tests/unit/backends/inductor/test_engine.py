@@ -1,6 +1,8 @@
 """One engine, compiled for real by AOTInductor on the CPU, and all that may happen to it afterwards."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,18 @@ def test_it_runs_in_another_thread_than_it_was_opened_in(session: Session) -> No
 def test_it_says_what_each_operator_computes_in(session: Session) -> None:
     executed = session.executed_precision()
     assert set(executed.values()) == {"fp32", "bool"}
+
+
+def test_an_open_engine_has_no_files_elsewhere(
+    backend: Backend, candidate: Candidate, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed would leave them: a package unpacks itself, weights and all."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with backend.open(engine, candidate, CASE.signature) as session:
+        agree(CASE, session.run(CASE.inputs))
+        assert [path.name for path in tmp_path.iterdir()] == []
+    assert os.environ["TMPDIR"] == str(tmp_path)
 
 
 def test_a_second_session_of_it_is_independent(backend: Backend, candidate: Candidate, engine: Path) -> None:

@@ -157,3 +157,43 @@ def test_the_program_is_written_without_a_pickle(tmp_path: Path) -> None:
     back, _ = load_program(tmp_path / "p.pt2")
     x = torch.randn(3, 64)
     torch.testing.assert_close(back.module()(x), program.module()(x))
+
+
+def test_own_kernels_are_an_engine_too(tmp_path: Path) -> None:
+    """On the CPU every operator of theirs runs as plain PyTorch: the way there is the same."""
+    from tailorbird.backends.inductor.compile import compile_program
+    from tailorbird.backends.inductor.record import read_record
+    from tailorbird.backends.inductor.session import open_call
+    from tailorbird.backends.program import save_program
+
+    module, x = Masked(), torch.randn(3, 64)
+    save_program(exported(module), NAMES, tmp_path / "p.pt2")
+    (tmp_path / "engine").mkdir()
+    chosen = candidate(Precision.FP16, ShapeMode.STATIC, options={"compiler": "kernels"})
+    compile_program(tmp_path / "p.pt2", chosen, tmp_path / "engine")
+    (got,) = open_call(tmp_path / "engine", chosen)([x])
+    assert snr(got, module(x)[0]) > 50
+    assert set(read_record(tmp_path / "engine").layers.values()) == {"fp16"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"precision": Precision.FP32},
+            "own kernels do not compute in this precision: got fp32, expected fp16, bf16, fp8",
+        ),
+        (
+            {"mode": ShapeMode.DYNAMIC},
+            "own kernels are compiled for one shape: got a dynamic profile, expected a static",
+        ),
+    ],
+)
+def test_what_own_kernels_cannot_do_is_said(tmp_path: Path, changes: Any, message: str) -> None:
+    from tailorbird.backends.inductor.compile import compile_program
+    from tailorbird.backends.program import save_program
+
+    save_program(exported(Masked()), NAMES, tmp_path / "p.pt2")
+    asked = {"precision": Precision.FP16, "mode": ShapeMode.STATIC, **changes}
+    with pytest.raises(BackendError, match=message):
+        compile_program(tmp_path / "p.pt2", candidate(**asked, options={"compiler": "kernels"}), tmp_path)

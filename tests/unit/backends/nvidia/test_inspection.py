@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tailorbird.backends.nvidia.inspection import layers_of, timed
+from tailorbird.backends.nvidia.inspection import layers_of, planned, timed
 from tailorbird.domain.errors import BackendError
 from tailorbird.domain.layers import Layer
 
@@ -49,7 +49,7 @@ def test_what_reads_nothing_is_told_by_what_it_gives() -> None:
     assert layers_of(told({"Name": "c", "LayerType": "constant", "Outputs": [{"Datatype": "Half"}]}))[0] == Layer(
         "c", "constant", "fp16", 0.0
     )
-    assert layers_of(told({"Name": "s", "LayerType": "shape_call"}))[0] == Layer("s", "shape_call", "", 0.0)
+    assert layers_of(told({"Name": "s", "LayerType": "shape_call"}))[0] == Layer("s", "shape_call", "int64", 0.0)
 
 
 def test_nodes_of_the_graph_are_in_the_metadata() -> None:
@@ -78,3 +78,21 @@ def test_times_are_medians_in_the_order_layers_ran() -> None:
         Layer("copy", "unknown", "", 1.0),
         Layer("one", "gemm", "fp16", 2.0),
     )
+
+
+LOGGED = (
+    "Layers:\n"
+    "Name: shapes, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0\n"
+    "Name: cast, LayerType: kgen, Inputs: [ { Name: x, Datatype: Float, Format: (Linear) Row major }], Constants: [], "
+    "Outputs: [ { Name: h, Datatype: Half, Format: (NHWC) Channel major }], TacticName: a\n"
+    "Name: conv, LayerType: correlation, Inputs: [ { Name: h, Dimensions: [-1,4], Datatype: Int8, Format: (NHWC) }], "
+    "Constants: [ { Name: w, Datatype: Int8 }, { Name: alpha, Datatype: Float }], Outputs: [ { Datatype: Float }]\n"
+    "\n"
+    "I/O Tensors:\n Name: x, IOMode: Input, DataType: Float, Dimensions: [-1,16]\n"
+)
+"""As TensorRT-RTX 1.7 logs it, shortened."""
+
+
+def test_the_builders_log_says_what_was_planned() -> None:
+    assert planned(LOGGED) == {"fp32": 1, "int8": 1}
+    assert planned("") == {}

@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from tailorbird.backends.nvidia import session as sessions
 from tailorbird.backends.nvidia.session import NvidiaSession
 from tailorbird.backends.tensorrt import TensorRtBackend
+from tailorbird.backends.tensorrt_rtx import TensorRtRtxBackend
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.dtype import DType
 from tailorbird.domain.errors import BackendError
 from tailorbird.domain.signature import Signature
+from tailorbird.domain.target import Target
 from tests.contract import models
 from tests.contract.backend_contract import agree
 from tests.contract.models import spec
 from tests.stand_ins import tensorrt_module
+from tests.stand_ins.cuda_runtime import CudaRuntime
+from tests.stand_ins.installed import tensorrt_rtx_on
 from tests.stand_ins.tensorrt_module import TensorRt
 
 DENSE = models.dense()
@@ -165,6 +170,45 @@ def test_a_run_that_fails_on_the_device_is_an_error(session: NvidiaSession, trt:
     with pytest.raises(BackendError, match="cudaStreamSynchronize failed: got cudaErrorIllegalAddress"):
         session.run(rows(3))
     trt.cuda.live[place._rooms.tensors["y"].address] = (bytearray(), True)  # so that it can be given back
+
+
+def test_kernels_that_a_device_compiled_are_kept_for_it(candidate: Candidate, folder: Path, tmp_path: Path) -> None:
+    """Ahead of time there are no kernels in a plan: they are compiled at load, once for each device and version."""
+    candidate = msgspec.structs.replace(candidate, target=Target.parse("tensorrt_rtx:cuda:sm86_sm89"))
+    backend = TensorRtRtxBackend()
+    with tensorrt_rtx_on(CudaRuntime(8, 9)) as rtx:
+        backend.compile(DENSE.write(tmp_path), candidate, folder)
+        assert rtx.configs[0].architectures == {0: "SM86", 1: "SM89"}
+        with backend.open(folder, candidate, DENSE.signature) as first:
+            rtx.caches[0].content = b"compiled"
+            agree(DENSE, first.run(DENSE.inputs))
+        with backend.open(folder, candidate, DENSE.signature) as second:
+            assert rtx.caches[1].content == b"compiled"
+            agree(DENSE, second.run(DENSE.inputs))
+
+
+def test_what_the_library_itself_finds_lacking_is_named(candidate: Candidate, folder: Path, tmp_path: Path) -> None:
+    candidate = msgspec.structs.replace(candidate, target=Target.parse("tensorrt_rtx:cuda:sm86"))
+    backend = TensorRtRtxBackend()
+    with tensorrt_rtx_on(CudaRuntime()) as rtx:
+        backend.compile(DENSE.write(tmp_path), candidate, folder)
+        rtx.lacking = 4 | 16
+        with pytest.raises(BackendError) as refused:
+            backend.open(folder, candidate, DENSE.signature)
+    assert refused.value.message == (
+        "the runtime refuses the engine on this device: got old cuda driver, insufficient gpu memory\n"
+        "Hint: build it again on this device, or bring what it lacks"
+    )
+
+
+def test_a_plan_with_a_runtime_of_its_own_may_use_it(
+    backend: TensorRtBackend, candidate: Candidate, folder: Path, tmp_path: Path, trt: TensorRt
+) -> None:
+    for options in ({}, {"version_compatible": True}):
+        asked = msgspec.structs.replace(candidate, options=options)
+        backend.compile(DENSE.write(tmp_path), asked, folder)
+        backend.open(folder, asked, DENSE.signature).close()
+    assert [one.engine_host_code_allowed for one in trt.runtimes] == [False, True]
 
 
 def test_a_profile_has_the_medians_of_the_runs_that_count(session: NvidiaSession) -> None:

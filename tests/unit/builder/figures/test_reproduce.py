@@ -9,18 +9,20 @@ import pytest
 from cyclopts import App, Parameter
 
 from tailorbird.builder.figures.reproduce import command, reproduce_html, requirements
-from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
+from tailorbird.cli.flags import Accuracy, Elsewhere, Search, Serving, settings_of
 from tailorbird.domain.budget import parse_budget
 from tailorbird.domain.config import BuildConfig, Limits
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.quantisation import Ranges
 from tests.unit.builder.figures import builds
 
-SERVING, ACCURACY, SEARCH = Serving(), Accuracy(), Search()
+SERVING, ACCURACY, SEARCH, ELSEWHERE = Serving(), Accuracy(), Search(), Elsewhere()
 SETTINGS = [
     BuildConfig(),
     BuildConfig(min_shapes="x:1x3", opt_shapes="x:2x3", max_shapes="x:8x3,y z:1", seed=7, time_budget=0.0),
     BuildConfig(data="my data.npz", labels="y", metric="top5", ranges=(Ranges.MINMAX, Ranges.ENTROPY)),
+    BuildConfig(target="tensorrt_rtx:cuda:sm86", keep_kit=True),
+    BuildConfig(qualify=False),
     BuildConfig(threads=(1, 2), backends=("openvino", "onnxruntime"), precisions=("fp32", "int8")),
     BuildConfig(objective=Objective.THROUGHPUT, slo_ms=12.5, limits=Limits(30.0, 512 << 20)),
     *(BuildConfig(budget=parse_budget(text)) for text in (
@@ -48,8 +50,9 @@ def parsed(line: str) -> BuildConfig:
         serving: Serving = SERVING,
         accuracy: Accuracy = ACCURACY,
         search: Search = SEARCH,
+        elsewhere: Elsewhere = ELSEWHERE,
     ) -> None:
-        found.append(settings_of(Path("/nonexistent/tailorbird.toml"), serving, accuracy, search))
+        found.append(settings_of(Path("/nonexistent/tailorbird.toml"), serving, accuracy, search, elsewhere))
 
     words = shlex.split(line)
     assert words[:2] == ["tailorbird", "build"]
@@ -71,6 +74,13 @@ def test_names_with_spaces_and_quotes_stay_one_word() -> None:
 def test_settings_of_another_version_are_left_out() -> None:
     line = command("m.onnx", {"of_tomorrow": 3, "seed": 1, "budget": {"strange": 1}, "limits": {}}, "m.engine")
     assert line == "tailorbird build m.onnx -o m.engine --seed 1"
+
+
+def test_a_kit_is_asked_for_nothing_that_it_has_itself() -> None:
+    config = BuildConfig(seed=7, opt_shapes="x:2x3", target="onnxruntime:cpu:avx2", threads=(1,), keep_kit=True)
+    assert command("net.kit", logged(config), "net.engine") == (
+        "tailorbird build net.kit -o net.engine --threads 1 --keep-kit"
+    )
 
 
 def test_where_it_is_cached_does_not_matter() -> None:

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from tailorbird.builder.precision.emulate import emulation
+from tailorbird.builder.precision.emulate import emulated, emulation
 from tailorbird.builder.precision.formats import FORMATS
 from tailorbird.domain.precision import Precision
 from tests.unit.builder.graphs import model, value
@@ -47,6 +47,16 @@ def test_every_low_value_is_rounded_to_the_bit(precision: Precision, level: str,
     data = emulation(low_everywhere(tmp_path, precision)).SerializeToString()
     (got,) = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})
     np.testing.assert_array_equal(got, by_hand(x, precision))
+
+
+def test_a_file_is_emulated_where_it_has_low_values(tmp_path: Path) -> None:
+    x = normal("x", 64).astype(np.float32)
+    low_everywhere(tmp_path, Precision.BF16)
+    (path,) = tmp_path.glob("out-*/model.onnx")
+    (got,) = run(emulated(path, tmp_path), {"x": x})
+    np.testing.assert_array_equal(got, by_hand(x, Precision.BF16))
+    (source,) = tmp_path.glob("out-*.onnx")
+    assert emulated(source, tmp_path) == source
 
 
 @pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])

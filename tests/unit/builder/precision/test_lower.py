@@ -404,6 +404,19 @@ def test_values_on_their_way_through_a_sequence_keep_their_type(tmp_path: Path) 
     assert found.snr_db > 50
 
 
+def test_scales_that_would_vanish_stay(tmp_path: Path) -> None:
+    """One of two: as a whole the tensor is near enough, and a channel is gone."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["w"], "dequantise", axis=1),
+        node("MatMul", "a w", "y", "out"),
+    ]
+    whole = numpy_helper.from_array(np.full((8, 2), 100, np.int8), "q")
+    made = between(nodes, [whole, numpy_helper.from_array(np.array([0.01, 1e-9], np.float32), "scale")], out=2)
+    found, written = lowered(made, tmp_path, FP16, [rows()])
+    assert why(found) == {"dequantise": "its constant has a scale that becomes 0"}
+    assert types(written)["w@fp16"] == TensorProto.FLOAT16
+
+
 def test_casts_in_the_source_go_where_they_lead(tmp_path: Path) -> None:
     nodes = [
         node("Cast", "n", "f", "whole to float", to=TensorProto.FLOAT),
@@ -460,6 +473,16 @@ def test_a_graph_without_floats_has_nothing_to_lower(tmp_path: Path) -> None:
     made = model([node("Neg", "x", "y")], [value("x", [3], TensorProto.INT32)], [value("y", [3], TensorProto.INT32)])
     with pytest.raises(TailorbirdError, match="nothing of the graph can run in FP16: got no float operator"):
         lower(args(made, tmp_path, FP16, [{"x": np.arange(3, dtype=np.int32)}]))
+
+
+def test_an_operator_set_from_before_the_formats_is_refused(tmp_path: Path) -> None:
+    made = model([node("Relu", "x", "y")], [value("x", ["n"])], [value("y", ["n"])], opset=12)
+    with pytest.raises(ModelError) as caught:
+        lower(args(made, tmp_path, FP16, []))
+    assert str(caught.value) == (
+        "the graph's operator set is too old to be cast: got 12, expected 13 or later\n"
+        "Hint: see why upgrade-opset was left out"
+    )
 
 
 def test_samples_that_do_not_fit_are_the_runtimes_error(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ def test_floats_in_and_out() -> None:
     assert slots("Greater", "x z", BOOL) == Slots((0, 1), ())
 
 
+def test_places_of_boxes_stay() -> None:
+    assert slots("NonMaxSuppression", "x z", INT64) == Slots(obstacle="NonMaxSuppression takes no FP16")
+
+
 def test_nothing_to_lower_is_no_obstacle() -> None:
     assert slots("Add", "i i", INT64) == Slots()
     assert not slots("Shape", "i", INT64)

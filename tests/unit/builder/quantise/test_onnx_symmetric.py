@@ -198,6 +198,21 @@ def test_channels_of_zeros_are_no_fault(tmp_path: Path) -> None:
     assert snr_db(call, images(9)) > 25
 
 
+def test_channels_of_nearly_nothing_have_scales_that_half_knows(tmp_path: Path) -> None:
+    """A pruned channel: 1e-9 / 127 would be 0 in FP16, and TensorRT wants positive scales."""
+    made = convolutions()
+    kernel = next(one for one in made.graph.initializer if one.name == "k2")
+    array = numpy_helper.to_array(kernel).copy()
+    array[0], array[1] = 1e-9, array[1] * 1e-4
+    kernel.CopyFrom(numpy_helper.from_array(array, "k2"))
+    call = args(made, tmp_path, "qdq-symmetric", IMAGES)
+    quantise(call)
+    (scale,) = [numpy_helper.to_array(one) for one in written(call).graph.initializer if one.name == "k2_scale"]
+    np.testing.assert_array_equal(scale, scale.astype(np.float16))
+    assert scale.min() == 2.0**-24
+    assert (127 * scale >= np.abs(array).max(axis=(1, 2, 3))).all()
+
+
 def test_what_has_no_finite_range_stays_in_float(tmp_path: Path) -> None:
     nodes = [
         node("Conv", "x k1", "a", "first"),

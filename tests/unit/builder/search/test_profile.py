@@ -28,10 +28,7 @@ class Source:
     """All that a profile asks of a lowering: the normalised graph."""
 
     def __init__(self, model: Path) -> None:
-        self._model = model
-
-    def graph(self, _: None) -> Path:
-        return self._model
+        self.normalised = model
 
 
 class Race:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import msgspec
 
 from tailorbird.backends.inductor.kernels import graphfile
 from tailorbird.backends.inductor.kernels.eight_bits import to_eight_bits
-from tailorbird.backends.inductor.kernels.fuse import fused, let_gelu_be_fast
+from tailorbird.backends.inductor.kernels.fuse import fuse_outputs, fused, let_gelu_be_fast
 from tailorbird.backends.inductor.kernels.launching import LIBRARY, Options, problem
 from tailorbird.backends.inductor.kernels.operators import OPERATORS
 from tailorbird.backends.inductor.kernels.table import KERNELS
 from tailorbird.backends.inductor.kernels.tuning import Tuning, problems, tune
-from tailorbird.backends.inductor.restructure.editing import take_place, torch
+from tailorbird.backends.inductor.restructure.editing import take_place, tidy, torch
 from tailorbird.domain.errors import BackendError
 
 TUNED = "tuned.json"
@@ -43,7 +44,7 @@ def build(graph_module: Any, examples: Sequence[Any], workdir: Path, options: Op
     """
     options = options or Options()
     prepare(graph_module, options, without)
-    tuning = known if known is not None else Tuning(device_name(examples))
+    tuning = known if known is not None else remembered(device_name(examples))
     found = problems(graph_module, examples)
     tune(found, options, tuning)
     graphfile.save(graph_module, workdir)
@@ -60,8 +61,8 @@ def prepare(graph_module: Any, options: Options, without: Sequence[str] = ()) ->
         let_gelu_be_fast(graph_module)
     if options.eight_bits:
         to_eight_bits(graph_module)
-    graph_module.recompile()
-    return graph_module
+    graph_module.meta["matches"]["outputs fused"] = fuse_outputs(graph_module)
+    return tidy(graph_module)
 
 
 def open_engine(workdir: Path, device: str = "cuda") -> Call:
@@ -125,6 +126,16 @@ def _module(operator: str, tuning: Tuning, options: Options) -> Any:
             return self._kernel(*args)
 
     return Bound()
+
+
+def remembered(device: str) -> Tuning:
+    """Answers that ``$TAILORBIRD_TUNED`` holds for this kind of GPU: a ``tuned.json`` that an earlier build left."""
+    path = os.environ.get("TAILORBIRD_TUNED")
+    if path and Path(path).is_file():
+        found = msgspec.json.decode(Path(path).read_bytes(), type=Tuning)
+        if found.device == device:
+            return found
+    return Tuning(device)
 
 
 def device_name(examples: Sequence[Any]) -> str:

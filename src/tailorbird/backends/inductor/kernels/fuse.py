@@ -17,7 +17,6 @@ from tailorbird.backends.inductor.restructure.editing import (
     call_before,
     calls,
     constant,
-    dtype_of,
     fixed_shape,
     only_user,
     operator_of,
@@ -52,10 +51,35 @@ def let_gelu_be_fast(graph_module: Any) -> int:
     """Let the GELU of 16-bit layers be approximate, by no more than they round off."""
     count = 0
     for node in graph_module.graph.nodes:
-        if node.target is operators.linear and node.args[3] == "gelu" and dtype_of(node) != torch().float32:
-            node.args = (*node.args[:3], "gelu_fast")
+        if node.target in {operators.linear, operators.linear_wide} and node.args[3] == "gelu":
+            weight = constant(graph_module, node.args[1])
+            if weight is not None and weight.dtype != torch().float32:
+                node.args = (*node.args[:3], "gelu_fast")
+                count += 1
+    return count
+
+
+def fuse_outputs(graph_module: Any) -> int:
+    """Results that leave in FP32 are written in FP32 by the kernel that makes them, not by one more."""
+    count = 0
+    for node in calls(graph_module.graph, "aten::to"):
+        source, wide = node.args[0], node.target._overloadname == "dtype" and node.args[1] == torch().float32
+        if not wide:
+            continue
+        if source.target is operators.linear and only_user(source) is node:
+            replace(node, operators.linear_wide, *source.args)
+            count += 1
+        elif source.target is operators.linear_norm:
+            _also_wide(node, source)
             count += 1
     return count
+
+
+def _also_wide(node: Any, source: Any) -> None:
+    both = call_before(source, operators.linear_norm_wide, *source.args)
+    half, wide = (call_before(source, operator.getitem, both, place) for place in range(2))
+    take_place(source, half)
+    take_place(node, wide)
 
 
 def fuse_embeddings(graph_module: Any) -> int:

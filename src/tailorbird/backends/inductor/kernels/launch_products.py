@@ -29,6 +29,7 @@ class Linear(Kernel):
 
     operator = "linear"
     weights = (1,)
+    wide = False
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
@@ -47,10 +48,10 @@ class Linear(Kernel):
 
     def _launch(self, x: Any, weight: Any, bias: Any, activation: str) -> Any:
         flat = x.reshape(-1, x.shape[-1])
-        out = x.new_empty((*x.shape[:-1], len(weight)))
+        out = x.new_empty((*x.shape[:-1], len(weight)), dtype=torch().float32 if self.wide else x.dtype)
         given = {"ACT": activation, **self._flags_for(len(flat))}
         if self.config[0] == "cublas_gelu":  # its GELU is the tanh form: at most 5e-4 from the other
-            return torch()._addmm_activation(bias, flat, weight.t(), use_gelu=True).view_as(out)
+            return torch()._addmm_activation(bias, flat, weight.t(), use_gelu=True).view_as(out).to(out.dtype)
         if self.config[0] == "tile":
             launch_tile(flat, weight, bias, out.view(-1, len(weight)), self.config[1:], given)
         elif self.config[0] == "persistent":
@@ -69,12 +70,20 @@ class Linear(Kernel):
                               self.config[1:], self._flags_for(rows), getattr(self, "_seen", None))  # fmt: skip
 
 
+class LinearWide(Linear):
+    """The same, written in FP32."""
+
+    operator = "linear_wide"
+    wide = True
+
+
 class LinearNorm(Kernel):
     """Layer norm of ``x @ weight.T + bias + residual``: a product, in parts where rows are few, then rows."""
 
     operator = "linear_norm"
     weights = (1,)
-    keeps_sum = False
+    keeps = 0
+    """1: the sum; 2: the norm in FP32."""
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
@@ -96,13 +105,15 @@ class LinearNorm(Kernel):
         flat, out = x.reshape(-1, x.shape[-1]), len(weight)
         parts = int(self.config[-1]) if self.config[0] == "tile" else 1
         made = self._product(flat, weight, bias, parts)
-        total = torch().empty_like(residual) if self.keeps_sum else None
         normed = torch().empty_like(residual)
+        more = (
+            torch().empty_like(residual, dtype=torch().float32 if self.keeps == 2 else None) if self.keeps else normed
+        )
         device_module("norms").sum_norm[(len(flat),)](
-            made, bias, residual.contiguous(), gamma, beta, normed, normed if total is None else total,
-            len(flat) * out, eps, N=out, NP=power(out), PARTS=parts if parts > 1 else 0, KEEP=self.keeps_sum,
-            num_warps=4 if out <= 1024 else 8, **self._flags())  # fmt: skip
-        return normed if total is None else (total, normed)
+            made, bias, residual.contiguous(), gamma, beta, normed, more, len(flat) * out, eps, N=out, NP=power(out),
+            PARTS=parts if parts > 1 else 0, KEEP=self.keeps, num_warps=4 if out <= 1024 else 8,
+            **self._flags())  # fmt: skip
+        return (normed, (more, normed), (normed, more))[self.keeps]
 
     def _product(self, x: Any, weight: Any, bias: Any, parts: int) -> Any:
         given = {"ACT": "", **self._flags_for(len(x))}
@@ -122,7 +133,14 @@ class LinearSumNorm(LinearNorm):
     """The same, and the sum."""
 
     operator = "linear_sum_norm"
-    keeps_sum = True
+    keeps = 1
+
+
+class LinearNormWide(LinearNorm):
+    """The same, and the norm in FP32."""
+
+    operator = "linear_norm_wide"
+    keeps = 2
 
 
 class EmbedNorm(Kernel):

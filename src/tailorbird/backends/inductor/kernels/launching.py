@@ -29,11 +29,11 @@ PREFETCHED_ROWS = 4096
 class Options(msgspec.Struct, frozen=True):
     """What holds for all kernels of an engine."""
 
-    overlap: int = 3
+    overlap: int = 1
     """How kernels overlap (programmatic dependent launch).
 
-    0: not at all; 1: a kernel starts when the one before it has done its sums; 2: when that one has started; 3: then,
-    too, and it asks for its weights before it waits.
+    0: not at all; 1: a kernel starts when the one before it has done its sums; 2: then, too, and it asks for its
+    weights before it waits; 3: when the one before it has started.
     """
     eight_bits: bool = False
     """Whether large linear layers run in FP8."""
@@ -77,7 +77,10 @@ class Kernel(abc.ABC):
 
     def _flags_for(self, rows: int) -> dict[str, Any]:
         """The same for a product of so many rows: where they are many, weights are the smaller part of what is read."""
-        return {**self._flags(), "PDL": min(self.options.overlap, 3 if rows < PREFETCHED_ROWS else 2)}
+        return {
+            **self._flags(),
+            "PDL": 1 if self.options.overlap == 2 and rows >= PREFETCHED_ROWS else self.options.overlap,
+        }
 
 
 def device_module(name: str) -> Any:

@@ -29,6 +29,17 @@ def linear(x: Any, weight: Any, bias: Any, activation: str) -> Any:
     return activated(torch().nn.functional.linear(x, weight, bias), activation)
 
 
+def linear_wide(x: Any, weight: Any, bias: Any, activation: str) -> Any:
+    """The same in FP32, whatever the type of the operands."""
+    return linear(x, weight, bias, activation).float()
+
+
+def linear_norm_wide(x: Any, weight: Any, bias: Any, residual: Any, gamma: Any, beta: Any, eps: float) -> Any:
+    """:func:`linear_norm` as it is, and in FP32."""
+    normed = linear_norm(x, weight, bias, residual, gamma, beta, eps)
+    return normed, normed.float()
+
+
 def linear_norm(x: Any, weight: Any, bias: Any, residual: Any, gamma: Any, beta: Any, eps: float) -> Any:
     """Layer norm of ``x @ weight.T + bias + residual``."""
     return linear_sum_norm(x, weight, bias, residual, gamma, beta, eps)[1]
@@ -167,7 +178,7 @@ def attention8(*args: Any) -> Any:
 
 OPERATORS: dict[str, Operator] = {
     each.__name__: each
-    for each in (linear, linear_norm, linear_sum_norm, embed_norm, attention, conv, conv_pair, conv_first, max_pool,
-                 mean_pool, rows8, linear8, linear_norm8, attention8)
+    for each in (linear, linear_wide, linear_norm, linear_norm_wide, linear_sum_norm, embed_norm, attention, conv,
+                 conv_pair, conv_first, max_pool, mean_pool, rows8, linear8, linear_norm8, attention8)
 }  # fmt: skip
 """Every fused operator by its name."""

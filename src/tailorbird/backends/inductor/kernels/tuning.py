@@ -93,7 +93,7 @@ def tune(found: Sequence[Problem], options: Options, tuning: Tuning, workers: in
     started = time.perf_counter()
     new = [one for one in found if one.key not in tuning.answers]
     choices = {one.key: KERNELS[one.operator].configs(*one.args) for one in new}
-    _compile_aside([(one, choices[one.key]) for one in new], options, workers or max((os.cpu_count() or 2) - 1, 1))
+    compile_aside([(one, choices[one.key]) for one in new], options, workers)
     for one in new:
         tuning.answers[one.key] = _fastest(one, choices[one.key], options)
     tuning.seconds += time.perf_counter() - started
@@ -154,8 +154,12 @@ def _with_other_weights(kernel: Kernel, args: tuple[Any, ...]) -> Iterator[tuple
 # --- compiling in other processes ---
 
 
-def _compile_aside(jobs: Sequence[tuple[Problem, Sequence[Config]]], options: Options, workers: int) -> None:
-    """Fill Triton's cache: each process compiles its share, on tensors of the same shapes."""
+def compile_aside(jobs: Sequence[tuple[Problem, Sequence[Config]]], options: Options, most: int | None = None) -> None:
+    """Fill Triton's cache: processes, by default one less than there are cores, compile a share each.
+
+    They call the kernels on tensors of the same shapes. A few jobs are not worth their start.
+    """
+    workers = most or max((os.cpu_count() or 2) - 1, 1)
     listed = [(one.operator, _described(one.args), config) for one, configs in jobs for config in configs
               if config != LIBRARY]  # fmt: skip
     if workers < 2 or len(listed) < 2 * workers:

@@ -163,3 +163,13 @@ def test_every_kernel_offers_the_library_and_more():
     assert found[0] == LIBRARY
     assert {config[0] for config in found[1:]} == {"tile"}
     assert KERNELS["linear"].configs(x.float(), weight.float(), bias.float(), "") == [LIBRARY]
+
+
+@pytest.mark.parametrize("operator", ["linear_wide", "linear_norm_wide"])
+def test_results_in_fp32(operator):
+    args = (drawn(2, 33, 128), drawn(96, 128, scale=0.1), drawn(96))
+    if operator == "linear_wide":
+        check(operator, ("tile", 64, 32, 64, 3, 4, 1), *args, "tanh")
+        assert KERNELS[operator](("tile", 64, 32, 64, 3, 4, 1), OPTIONS)(*args, "").dtype == torch.float32
+    else:
+        check(operator, ("tile", 64, 32, 64, 3, 4, 2), *args, drawn(2, 33, 96), drawn(96), drawn(96), 1e-5)

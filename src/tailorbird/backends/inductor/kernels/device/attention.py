@@ -20,7 +20,7 @@ def attend(packed_ptr, keys_ptr, out_ptr, q_at, k_at, v_at, scale, S, W, H: tl.c
     rm = tl.program_id(0) * BM + tl.arange(0, BM)
     rs = tl.arange(0, SP)
     rd = tl.arange(0, D)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -34,7 +34,7 @@ def attend(packed_ptr, keys_ptr, out_ptr, q_at, k_at, v_at, scale, S, W, H: tl.c
     if MASK == 2:
         added = tl.load(keys_ptr + b * S + rs, mask=rs < S, other=0.0).to(tl.float32)
         s += (added * 1.4426950408889634)[None, :]
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     s = tl.where(counts[None, :], s, float("-inf"))
     top = tl.max(s, 1)

@@ -46,9 +46,9 @@ def convolve(x_ptr, w_ptr, bias_ptr, residual_ptr, out_ptr, parts_ptr, seen_ptr,
     iw0 = (pixel % OW) * STRIDE - PAD
     base = ((rest // OH) * H + ih0) * W + iw0
     weights = w_ptr + rn[:, None] * (KH * KW * CIN) + rk[None, :]
-    if PDL > 1:
-        tl.extra.cuda.gdc_launch_dependents()
     if PDL == 3:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL == 2:
         prefetch(w_ptr, pn * BN, BN, N, KH * KW * CIN, pk * STEPS * BK, STEPS * BK)
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -70,7 +70,7 @@ def convolve(x_ptr, w_ptr, bias_ptr, residual_ptr, out_ptr, parts_ptr, seen_ptr,
         else:
             w = tl.load(weights + s * BK, mask=(rn < N)[:, None], other=0.0)
         acc = tl.dot(a, w.T, acc)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     off = rm[:, None] * N + rn[None, :]
     inside = mm[:, None] & (rn[None, :] < N)
@@ -103,9 +103,9 @@ def convolve_pair(y_ptr, w_ptr, x_ptr, v_ptr, bias_ptr, out_ptr, M, N, H, W, OH,
     rest = pixel // OW
     base = ((rest // OH) * H + (rest % OH) * STRIDE) * W + (pixel % OW) * STRIDE
     even_n = (rn < N)[:, None]
-    if PDL > 1:
-        tl.extra.cuda.gdc_launch_dependents()
     if PDL == 3:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL == 2:
         prefetch(w_ptr, tl.program_id(1) * BN, BN, N, C1, 0, C1)
         prefetch(v_ptr, tl.program_id(1) * BN, BN, N, C2, 0, C2)
     if PDL > 0:
@@ -121,7 +121,7 @@ def convolve_pair(y_ptr, w_ptr, x_ptr, v_ptr, bias_ptr, out_ptr, M, N, H, W, OH,
     for i in range(C2 // BK):
         v = tl.load(vs + i * BK) if EVEN else tl.load(vs + i * BK, mask=even_n, other=0.0)
         acc = tl.dot(tl.load(xs + i * BK), v.T, acc)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     off = rm[:, None] * N + rn[None, :]
     _finish(acc, bias_ptr, out_ptr, out_ptr, off, rn, N, mm[:, None] & (rn[None, :] < N), ACT, False)

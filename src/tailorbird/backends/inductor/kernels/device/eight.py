@@ -20,7 +20,7 @@ def product8(a_desc, w_desc, c_ptr, bias_ptr, rows_ptr, columns_ptr, M, N, K, BM
     rn = on + tl.arange(0, BN)
     columns = tl.load(columns_ptr + rn, mask=rn < N, other=0.0)
     bias = tl.load(bias_ptr + rn, mask=rn < N, other=0.0).to(tl.float32)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -29,7 +29,7 @@ def product8(a_desc, w_desc, c_ptr, bias_ptr, rows_ptr, columns_ptr, M, N, K, BM
         a = a_desc.load([om, i * BK])
         w = w_desc.load([on, i * BK])
         acc = tl.dot(a, w.T, acc)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     acc = acc * columns[None, :]
     if ROWS:
@@ -57,13 +57,13 @@ def sum_norm8(x_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, out8_ptr, scale_ptr, e
     m = c < N
     g = tl.load(g_ptr + c, mask=m, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + c, mask=m, other=0.0).to(tl.float32)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
     x = tl.load(x_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
     x += tl.load(residual_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     y = normed(x, m, g, b, eps, N)
     tl.store(out_ptr + r * N + c, y.to(out_ptr.dtype.element_ty), mask=m)
@@ -76,11 +76,11 @@ def scale_rows(x_ptr, out8_ptr, scale_ptr, N: tl.constexpr, NP: tl.constexpr, PD
     r = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, NP)
     m = c < N
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
     y = tl.load(x_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     _store8(y, m, out8_ptr, scale_ptr, r, c, N)

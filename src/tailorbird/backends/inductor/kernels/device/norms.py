@@ -19,7 +19,7 @@ def sum_norm(part_ptr, bias_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, sum_ptr, p
              NP: tl.constexpr, PARTS: tl.constexpr, KEEP: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
     """Layer norm of (parts + bias + residual); ``PARTS`` 0 means one part in half precision that holds the bias.
 
-    ``KEEP`` writes the sum, too.
+    ``KEEP`` 1 writes the sum, too, and 2 the norm once more, in the type of ``sum_ptr``.
     """
     r = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, NP)
@@ -27,7 +27,7 @@ def sum_norm(part_ptr, bias_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, sum_ptr, p
     bias = tl.load(bias_ptr + c, mask=m, other=0.0).to(tl.float32)
     g = tl.load(g_ptr + c, mask=m, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + c, mask=m, other=0.0).to(tl.float32)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -38,11 +38,14 @@ def sum_norm(part_ptr, bias_ptr, residual_ptr, g_ptr, b_ptr, out_ptr, sum_ptr, p
         for s in tl.static_range(PARTS):
             x += tl.load(part_ptr + s * part_stride + r * N + c, mask=m, other=0.0)
     x += tl.load(residual_ptr + r * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
-    if KEEP:
-        tl.store(sum_ptr + r * N + c, x.to(out_ptr.dtype.element_ty), mask=m)
-    tl.store(out_ptr + r * N + c, normed(x, m, g, b, eps, N).to(out_ptr.dtype.element_ty), mask=m)
+    if KEEP == 1:
+        tl.store(sum_ptr + r * N + c, x.to(sum_ptr.dtype.element_ty), mask=m)
+    y = normed(x, m, g, b, eps, N)
+    if KEEP == 2:
+        tl.store(sum_ptr + r * N + c, y.to(sum_ptr.dtype.element_ty), mask=m)
+    tl.store(out_ptr + r * N + c, y.to(out_ptr.dtype.element_ty), mask=m)
 
 
 @triton.jit
@@ -54,7 +57,7 @@ def embed_norm(ids_ptr, table_ptr, added_ptr, g_ptr, b_ptr, out_ptr, eps, S, ROW
     m = c < N
     g = tl.load(g_ptr + c, mask=m, other=0.0).to(tl.float32)
     b = tl.load(b_ptr + c, mask=m, other=0.0).to(tl.float32)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -62,6 +65,6 @@ def embed_norm(ids_ptr, table_ptr, added_ptr, g_ptr, b_ptr, out_ptr, eps, S, ROW
     tl.device_assert((i >= 0) & (i < ROWS))
     x = tl.load(table_ptr + i * N + c, mask=m & (i >= 0) & (i < ROWS), other=float("nan")).to(tl.float32)
     x += tl.load(added_ptr + (r % S) * N + c, mask=m, other=0.0).to(tl.float32)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out_ptr + r * N + c, normed(x, m, g, b, eps, N).to(out_ptr.dtype.element_ty), mask=m)

@@ -15,12 +15,12 @@ def interleave(x_ptr, out_ptr, total, HW, C: tl.constexpr, BP: tl.constexpr, PDL
     m = r < total
     c = tl.arange(0, 4)
     at = x_ptr + ((r // HW) * C)[:, None] * HW + c[None, :] * HW + (r % HW)[:, None]
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
     v = tl.load(at, mask=m[:, None] & (c < C)[None, :], other=0.0)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out_ptr + r[:, None] * 4 + c[None, :], v.to(out_ptr.dtype.element_ty), mask=m[:, None])
 
@@ -43,7 +43,7 @@ def convolve_first(x_ptr, w_ptr, bias_ptr, out_ptr, M, H, W, OH, OW, N: tl.const
     iw0 = (pixel % OW) * STRIDE - PAD
     column = iw0[:, None] + (rk // 4)[None, :]
     inside = mm[:, None] & (column >= 0) & (column < W)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -54,7 +54,7 @@ def convolve_first(x_ptr, w_ptr, bias_ptr, out_ptr, M, H, W, OH, OW, N: tl.const
         a = tl.load(at, mask=inside & ((ih >= 0) & (ih < H))[:, None], other=0.0)
         w = tl.load(w_ptr + rn[:, None] * (KH * 32) + kh * 32 + rk[None, :])
         acc = tl.dot(a, w.T, acc)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     acc = activate(acc + tl.load(bias_ptr + rn)[None, :].to(tl.float32), ACT)
     tl.store(out_ptr + rm[:, None] * N + rn[None, :], acc.to(out_ptr.dtype.element_ty), mask=mm[:, None])
@@ -68,7 +68,7 @@ def pool(x_ptr, out_ptr, total, H, W, OH, OW, C: tl.constexpr, K: tl.constexpr, 
     c = tl.arange(0, C)
     m = r < total
     rest = r // OW
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -81,7 +81,7 @@ def pool(x_ptr, out_ptr, total, H, W, OH, OW, C: tl.constexpr, K: tl.constexpr, 
             at = x_ptr + (((rest // OH) * H + ih) * W + iw)[:, None] * C + c[None, :]
             best = tl.maximum(best, tl.load(at, mask=ok[:, None], other=float("-inf")).to(tl.float32),
                               propagate_nan=tl.PropagateNan.ALL)  # fmt: skip
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out_ptr + r[:, None] * C + c[None, :], best.to(out_ptr.dtype.element_ty), mask=m[:, None])
 
@@ -92,11 +92,11 @@ def mean(x_ptr, out_ptr, S, C, SP: tl.constexpr, BC: tl.constexpr, PDL: tl.const
     b = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     s = tl.arange(0, SP)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
     v = tl.load(x_ptr + b * S * C + s[:, None] * C + c[None, :], mask=(s < S)[:, None] & (c < C)[None, :], other=0.0)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     tl.store(out_ptr + b * C + c, (tl.sum(v.to(tl.float32), 0) / S).to(out_ptr.dtype.element_ty), mask=c < C)

@@ -2,10 +2,10 @@
 
 Operands arrive through the tensor memory accelerator (``TensorDescriptor``), which pads with zeros beyond their edges.
 
-``PDL`` says how a kernel meets the one before it and the one after (programmatic dependent launch). From 1 on it starts
-while its predecessor still runs, and waits for it in ``gdc_wait`` after what does not depend on it. With 1 it lets its
-successor start once its sums are done, from 2 on at once; with 3 it asks for its weights before it waits, so that they
-are in the cache when it needs them.
+``PDL`` says how a kernel meets the one before it and the one after (programmatic dependent launch). From 1 on it
+starts while its predecessor still runs, and waits for it in ``gdc_wait`` after what does not depend on it. With 1 and 2
+it lets its successor start once its sums are done, with 3 at once. With 2 it asks for its weights before it waits, so
+that they are in the cache when it needs them.
 """
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
 # ruff: noqa: N803, PLR0913, PLR0915, PLR0917
@@ -54,8 +54,8 @@ def prefetch(ptr, row, ROWS: tl.constexpr, last, stride, start, length):
     """Ask for ``length`` 16-bit elements of each row, from ``start`` on: nothing waits for them."""
     at = ptr + tl.minimum(row + tl.arange(0, ROWS), last - 1).to(tl.int64) * stride + start
     for i in range(0, length, 64):
-        tl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [(at + i).to(tl.int64)], dtype=tl.int32,
-                                  is_pure=False, pack=1)  # fmt: skip
+        tl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [(at + i).to(tl.int64)],
+                                  dtype=tl.int32, is_pure=False, pack=1)  # fmt: skip
 
 
 @triton.jit
@@ -68,9 +68,9 @@ def tile_product(a_desc, w_desc, w_ptr, c_ptr, bias_ptr, residual_ptr, M, N, K, 
     pk = tl.program_id(2)
     steps = tl.cdiv(K, BK * tl.num_programs(2))
     k0 = pk * steps * BK
-    if PDL > 1:
-        tl.extra.cuda.gdc_launch_dependents()
     if PDL == 3:
+        tl.extra.cuda.gdc_launch_dependents()
+    if PDL == 2:
         prefetch(w_ptr, on, BN, N, K, k0, tl.minimum(steps * BK, K - k0))
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -79,7 +79,7 @@ def tile_product(a_desc, w_desc, w_ptr, c_ptr, bias_ptr, residual_ptr, M, N, K, 
         a = a_desc.load([om, k0 + i * BK])
         w = w_desc.load([on, k0 + i * BK])
         acc = tl.dot(a, w.T, acc)
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()
     rm = om + tl.arange(0, BM)
     rn = on + tl.arange(0, BN)
@@ -103,7 +103,7 @@ def persistent_product(a_desc, w_desc, c_desc, bias_ptr, M, N, K, BM: tl.constex
     the next one's loads. ``HALVES`` stores a tile in two halves, which needs half the shared memory."""  # noqa: D205, D209
     rows = tl.cdiv(M, BM)
     steps = tl.cdiv(K, BK)
-    if PDL > 1:
+    if PDL == 3:
         tl.extra.cuda.gdc_launch_dependents()
     if PDL > 0:
         tl.extra.cuda.gdc_wait()
@@ -123,5 +123,5 @@ def persistent_product(a_desc, w_desc, c_desc, bias_ptr, M, N, K, BM: tl.constex
             c_desc.store([om, on + BN // 2], activate(right, ACT).to(c_desc.dtype))
         else:
             c_desc.store([om, on], activate(acc, ACT).to(c_desc.dtype))
-    if PDL == 1:
+    if PDL % 3 != 0:
         tl.extra.cuda.gdc_launch_dependents()

@@ -1,0 +1,56 @@
+"""Options asked for: read, checked against what backends have, and given to their candidates."""
+
+import pytest
+
+from tailorbird.backends.base import Capabilities
+from tailorbird.builder.search.asked import with_options
+from tailorbird.domain.candidate import Candidate, ShapeMode
+from tailorbird.domain.errors import UsageError
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
+from tailorbird.domain.profile import Profile
+from tailorbird.domain.target import Target
+
+PLAIN, RICH = Target.parse("onnxruntime:cpu:avx2"), Target.parse("tensorrt:cuda:sm86")
+FORMAT = EngineFormat("a", "b", "c")
+ABLE = (
+    Capabilities(PLAIN, (Precision.FP32,), FORMAT),
+    Capabilities(RICH, (Precision.FP32,), FORMAT, options=("level", "tf32", "where")),
+)
+
+
+def candidate(target: Target, **options: str | int | bool) -> Candidate:
+    shapes = Profile.static({"x": (1, 2)})
+    return Candidate(target, Precision.FP32, shapes, ShapeMode.STATIC, 1, dict(options))
+
+
+def test_whoever_has_an_option_gets_it_in_its_own_type() -> None:
+    found = with_options([candidate(PLAIN), candidate(RICH)], ABLE, ("level=5", "tf32=true", "where=here"))
+    assert [one.options for one in found] == [{}, {"level": 5, "tf32": True, "where": "here"}]
+
+
+def test_what_was_to_be_tried_both_ways_is_tried_once() -> None:
+    found = with_options([candidate(RICH), candidate(RICH, tf32=True)], ABLE, ("tf32=false",))
+    assert [one.options for one in found] == [{"tf32": False}]
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    given = [candidate(PLAIN), candidate(RICH, level=3)]
+    assert with_options(given, ABLE, ()) == given
+
+
+@pytest.mark.parametrize("text", ["tf32", "tf32=", "=true", ""])
+def test_what_is_no_option_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        with_options([], ABLE, (text,))
+    assert refused.value.message == f"cannot read an option: got {text!r}, expected name=value"
+
+
+def test_what_nobody_has_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError) as refused:
+        with_options([], ABLE, ("levle=5",))
+    assert refused.value.message == (
+        "no backend to try has an option 'levle': expected level, tf32, where\nHint: did you mean 'level'?"
+    )
+    with pytest.raises(UsageError, match="'tf32': expected none"):
+        with_options([], ABLE[:1], ("tf32=true",))
