@@ -452,6 +452,7 @@ def swept_by_the_next_build(tmp_path: Path) -> None:
     tailorbird.build(tmp_path / "m.onnx", output=tmp_path / "m.engine", **QUICK)
 
 
+@pytest.mark.heavy
 def test_a_killed_build_leaves_nothing_that_the_next_does_not_sweep(tmp_path: Path) -> None:
     for seconds in np.random.default_rng(0).uniform(0.2, 3.5, 8):
         killed_after(float(seconds), tmp_path)
@@ -484,7 +485,7 @@ def large(tmp_path: Path) -> None:
     save(made, tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("mebibytes", [1, 12])
+@pytest.mark.parametrize("mebibytes", [1, pytest.param(12, marks=pytest.mark.heavy)])
 def test_a_full_disk_while_building(tmp_path: Path, scratch: Path, mebibytes: int) -> None:
     large(tmp_path)
     disk = tmp_path / "disk"

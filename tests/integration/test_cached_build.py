@@ -279,6 +279,7 @@ def make():
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)
 def test_a_program_counts_by_what_it_exports_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
@@ -462,7 +463,7 @@ def forge(cache: Path, kind: str, change: Callable[[Path], None]) -> None:
         opened.make(kind, entry.record.key, fill, about=entry.record.about)
 
 
-@pytest.mark.parametrize("other", [{"seed": 3}, {"name": "other"}])
+@pytest.mark.parametrize("other", [{"seed": 3}, pytest.param({"name": "other"}, marks=pytest.mark.heavy)])
 def test_a_signed_engine_of_another_build_in_the_place_of_this_one_s_is_dropped(
     net: Path, tmp_path: Path, other: Event
 ) -> None:

@@ -157,6 +157,8 @@ def test_qualifying_runs_the_gate_and_makes_it_publishable(
     assert "Gate: pass" in (folder / "tailorbird/report.html").read_text()
     answers(out, source)
     served(tmp_path / "repository", source)
+    with pytest.raises(UsageError, match="the bundle is qualified already: got pass"):
+        tailorbird.qualify(out, output=tmp_path / "twice.engine")
 
 
 def test_an_altered_weight_is_refused_by_its_digest(unqualified: Path, tmp_path: Path) -> None:
@@ -185,12 +187,6 @@ def test_an_engine_with_wrong_numbers_fails_its_gate_and_nothing_is_written(
     assert done.returncode == 1
     assert "gate failed" in done.stderr
     assert not (tmp_path / "bad.qualified.engine").exists()
-
-
-def test_what_is_qualified_is_not_qualified_again(unqualified: Path, tmp_path: Path) -> None:
-    tailorbird.qualify(unqualified, output=tmp_path / "once.engine")
-    with pytest.raises(UsageError, match="the bundle is qualified already"):
-        tailorbird.qualify(tmp_path / "once.engine", output=tmp_path / "twice.engine")
 
 
 def test_without_what_it_is_judged_by_nothing_qualifies(unqualified: Path, tmp_path: Path) -> None:

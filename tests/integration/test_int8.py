@@ -119,6 +119,7 @@ def test_what_was_found_out_is_kept_for_the_next_build(tmp_path: Path) -> None:
     assert tries[1] - tries[0] < 5  # twelve processes were not started for what is known
 
 
+@pytest.mark.heavy
 def test_after_ctrl_c_the_next_build_goes_on_from_there(tmp_path: Path) -> None:
     """Interrupted when the third group's error is about to be measured; the two before are not measured again."""
     file, data = save(layered(guilty=True), tmp_path / "net.onnx"), samples(tmp_path / "data")

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import tailorbird
 from bench import zoo
 from tailorbird.backends import registry
 from tailorbird.backends.nvidia.plan import read_record
@@ -20,11 +21,14 @@ from tailorbird.builder.quantise.methods import QuantiseArgs
 from tailorbird.builder.quantise.onnx_symmetric import quantise
 from tailorbird.builder.sources.onnx_file import write_model
 from tailorbird.domain.candidate import Candidate, Form, ShapeMode
+from tailorbird.domain.errors import NoEngineError
+from tailorbird.domain.outcome import Status
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.quantisation import Quantisation, Ranges
 from tailorbird.domain.signature import Shapes
 from tailorbird.domain.target import Target
+from tests.unit.builder import graphs
 from tests.unit.builder.quantise import onnx_graphs
 
 onnx = pytest.importorskip("onnx")
@@ -127,3 +131,21 @@ def test_what_is_beside_int8_can_be_fp16(tmp_path: Path) -> None:
     found = planned(network, rest / model, Precision.INT8, tmp_path)
     assert found["int8"] > 0
     assert found["fp16"] > 0
+
+
+def test_what_the_builder_refuses_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    """A determinant, which the parser does not know, in a whole build for a device that is not here."""
+    nodes = [onnx_graphs.node("Det", "x", "y", "area")]
+    inputs, outputs = [graphs.value("x", [3, 2, 2])], [graphs.value("y", [3])]
+    source = graphs.save(graphs.model(nodes, inputs, outputs, []), tmp_path / "net.onnx")
+    events: list[dict[str, Any]] = []
+    with pytest.raises(NoEngineError) as nothing:
+        tailorbird.build(
+            source, target=str(ADA), precisions=("fp32",), options=("tf32=false",), observers=(events.append,)
+        )
+    assert {outcome.status for outcome in nothing.value.outcomes} == {Status.FAILED}
+    for outcome in nothing.value.outcomes:
+        assert outcome.reason.startswith("the runtime's parser refused the graph: got Det 'area': ")
+    said = [event["messages"] for event in events if event["event"] == "said"]
+    assert len(said) == len(nothing.value.outcomes)
+    assert all(any(line.startswith("error: Det 'area'") for line in lines) for lines in said)

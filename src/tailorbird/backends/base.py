@@ -48,6 +48,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     target: Target
     precisions: tuple[Precision, ...]
     format: EngineFormat
+    formats: dict[str, EngineFormat] = {}
+    """Formats of engines that are of another kind, by the candidate's option ``compiler``."""
     form: Form = Form.GRAPH
     """What it compiles."""
     serves: bool = True
@@ -78,6 +80,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Quantisation methods whose graphs it takes."""
     oracle: dict[str, Option] | None = None
     """Options under which it computes the graph exactly as written, in the graph's own types; None if it cannot."""
+
+    def format_of(self, candidate: Candidate) -> EngineFormat:
+        """What a candidate's engine is, for whoever else may serve it."""
+        return self.formats.get(str(candidate.options.get("compiler", "")), self.format)
 
     def runs(self, candidate: Candidate) -> bool:
         """Whether it executes the candidate's precision here; INT8 is in the graph, and the rest is a float."""

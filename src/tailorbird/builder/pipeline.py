@@ -92,7 +92,7 @@ class Build:
         manifest = Manifest(
             model=name,
             candidate=winner.candidate,
-            format=able[winner.candidate.target.runtime].format,
+            format=able[winner.candidate.target.runtime].format_of(winner.candidate),
             signature=prepared.signature,
             files={},
             executed=winner.executed,

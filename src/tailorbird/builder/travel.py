@@ -78,7 +78,8 @@ def bounded(cases: Sequence[Case], most_bytes: int) -> list[Case]:
     for case in cases:
         ranks.append(seen[case.place.edge])
         seen[case.place.edge] += 1
-    kept, spent = set(), 0
+    kept: set[int] = set()
+    spent = 0
     for number in sorted(range(len(cases)), key=lambda one: (ranks[one], one)):
         size = sum(file.stat().st_size for file in _files(cases[number]))
         room = len(kept) < MOST_SETS and spent + size <= most_bytes

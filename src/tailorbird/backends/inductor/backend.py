@@ -24,6 +24,12 @@ from tailorbird.domain.target import Target
 
 _FORMAT = EngineFormat(backend="pytorch", platform="torch_aoti", filename="model.pt2")
 
+_FORMATS = {
+    "jit": EngineFormat(backend="tailorbird", platform="torch_compile", filename="jitted.pt2"),
+    "kernels": EngineFormat(backend="tailorbird", platform="tailorbird_kernels", filename="kernels/graph.json"),
+}
+"""Engines that no other server loads."""
+
 _AHEAD: tuple[dict[str, Option], ...] = ({"compiler": "kernels"}, {"restructure": True}, {})
 """The fastest, as measured, first: builds have a time budget."""
 _JIT: tuple[dict[str, Option], ...] = ({"compiler": "jit"}, {"compiler": "jit", "restructure": True})
@@ -56,6 +62,7 @@ class InductorBackend(Backend):
             target=Target(self.name, "cpu", cpu_arch()),
             precisions=(Precision.FP32, *(precision for precision, needs in _ON_CPU if needs & isa)),
             format=_FORMAT,
+            formats=_FORMATS,
             form=Form.PROGRAM,
             specialises=True,
             on_request="compiles for a minute or more, and on CPUs was slower than the others on every model measured",
@@ -101,6 +108,7 @@ class InductorCudaBackend(InductorBackend):
             target=Target(self.name, "cuda", gpu().arch),
             precisions=(Precision.FP32, *(one for one, least in _ON_GPU if gpu().capability >= least)),
             format=_FORMAT,
+            formats=_FORMATS,
             form=Form.PROGRAM,
             specialises=True,
             takes_threads=False,

@@ -25,6 +25,9 @@ class Style:
     levels: int
     """Steps from 0 to that end, which entropy calibration merges its bins into."""
     per_channel: bool
+    corrects: bool
+    """Whether biases make up for what rounding the weights does to means. Measured over the zoo: INT8 gained up to 7 dB
+    (PP-OCR det: 17.4 to 24.5) and lost 0.3 at most; FP8, whose activations are rounded as coarsely, gained nothing."""
     opset: int
     """The default operator set from which Q/DQ take it (ONNX)."""
 
@@ -39,10 +42,13 @@ class Style:
 
     def narrowed(self, weight: Array, scales: Array, axis: int | None) -> Array:
         """The weight in the type: what dequantises to the nearest value."""
-        shape = [-1 if index == axis else 1 for index in range(weight.ndim)]
-        steps = weight / (scales if axis is None else scales.reshape(shape))
+        steps = weight / _along(scales, axis, weight.ndim)
         steps = steps if self.dtype is not np.int8 else np.rint(steps)
         return np.asarray(np.clip(steps, -self.largest, self.largest)).astype(self.dtype)
+
+    def restored(self, steps: Array, scales: Array, axis: int | None) -> Array:
+        """What a DequantizeLinear makes of it, in FP32."""
+        return np.asarray(steps.astype(np.float32) * _along(scales, axis, steps.ndim))
 
     def _scales(self, peaks: Array) -> Array:
         """Scales that FP16 and BF16 hold exactly, rounded up so that nothing is cut.
@@ -55,9 +61,13 @@ class Style:
         return np.where(peaks == 0, 1.0, np.ceil(peaks / self.largest / step) * step).astype(np.float32)
 
 
+def _along(scales: Array, axis: int | None, rank: int) -> Array:
+    return scales if axis is None else scales.reshape([-1 if index == axis else 1 for index in range(rank)])
+
+
 STYLES = {
-    "qdq-symmetric": Style(np.int8, 127.0, 128, per_channel=True, opset=13),
-    "qdq-fp8": Style(ml_dtypes.float8_e4m3fn, 448.0, 128, per_channel=False, opset=19),
+    "qdq-symmetric": Style(np.int8, 127.0, 128, per_channel=True, corrects=True, opset=13),
+    "qdq-fp8": Style(ml_dtypes.float8_e4m3fn, 448.0, 128, per_channel=False, corrects=False, opset=19),
 }
 """By method. TensorRT takes FP8 weights with one scale for each tensor; FP8 is a floating-point type, whose small
 numbers are as exact as its large ones, so channels of their own would gain little."""

@@ -6,6 +6,7 @@ of convolutions and matrix products with constant weights are quantised, so that
 residual and the activation after it stay one kernel that gives INT8 on to the next. Of an Add behind a convolution
 the other input is quantised, too: TensorRT fuses the sum into the convolution when the residual is INT8 as well
 ("Optimising placement of Q/DQ layers" in its developer guide). An Add without a convolution of its own has both.
+Biases of convolutions make up for what rounding the weights does to means.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from onnx import helper, numpy_helper
 
 from tailorbird.builder.graph.opset import converted
 from tailorbird.builder.graph.passes import opset_of
-from tailorbird.builder.quantise import onnx_ranges
+from tailorbird.builder.quantise import onnx_bias, onnx_ranges
 from tailorbird.builder.quantise.methods import QuantiseArgs, Quantised
+from tailorbird.builder.quantise.onnx_bias import Means
 from tailorbird.builder.quantise.onnx_graph import border, captured, constants, own_constants, prepared, publish
 from tailorbird.builder.quantise.onnx_islands import Islands
 from tailorbird.builder.quantise.onnx_scales import STYLES, Style
@@ -37,7 +39,8 @@ _LEFT_OUT = ("MatMulAddFusion",)
 def quantise(args: QuantiseArgs) -> Quantised:
     """Write the quantised graph; see :mod:`tailorbird.builder.quantise.methods`.
 
-    Ranges are kept beside the graph, and a graph with units kept in float reads them from the one it is made from.
+    Ranges and means are kept beside the graph, and a graph with units kept in float reads them from the one it is
+    made from.
 
     Raises:
         TailorbirdError: nothing can be quantised, there are no samples, or the result is not finite.
@@ -52,9 +55,10 @@ def quantise(args: QuantiseArgs) -> Quantised:
         places = _Places(model, whole)
         found = _ranges(args, model, places.values, Path(scratch), style)
         blind = sorted({node.input[0] for node in places.units} - set(found.ranges))
+        means = _means(args, model, places, Path(scratch)) if style.corrects else {}
         islands = Islands(model, args.quantisation.kept, barred=blind)
         if islands.units:
-            model = _quantised(model, islands, found, style)
+            model = _quantised(model, islands, _Pairs(model, found, means, style))
         publish(model, source, Path(args.folder))
     notes = tuple(f"'{name}' stays in float: it has no finite range" for name in blind)
     return Quantised("model.onnx", islands.units, notes)
@@ -77,6 +81,16 @@ def _ranges(
     found = onnx_ranges.find(model, values, args.samples, method, scratch, args.threads, style.levels)
     onnx_ranges.save(found, Path(args.folder))
     return found
+
+
+def _means(args: QuantiseArgs, model: onnx.ModelProto, places: _Places, scratch: Path) -> Means:
+    """Of what convolutions take: their biases are corrected, and other products have none of their own."""
+    if args.base:
+        return onnx_bias.load(Path(args.base))
+    values = list(dict.fromkeys(node.input[0] for node in places.units if node.op_type == "Conv"))
+    means = onnx_bias.channel_means(model, values, args.samples, scratch, args.threads)
+    onnx_bias.save(means, Path(args.folder))
+    return means
 
 
 class _Places:
@@ -115,16 +129,16 @@ class _Places:
         return self._reads[name] == 1 and name not in self._fixed
 
 
-def _quantised(model: onnx.ModelProto, islands: Islands, found: onnx_ranges.Found, style: Style) -> onnx.ModelProto:
+def _quantised(model: onnx.ModelProto, islands: Islands, work: _Pairs) -> onnx.ModelProto:
     """Pairs put in, in place."""
     places = _Places(model, islands)
     own_constants(model, places.units)
-    work = _Pairs(model, found, style)
+    work.begin()
     for node in places.units:
+        work.weight(node)
         node.input[0] = work.pair(node.input[0])
-        node.input[1] = work.weight(node)
     for node, index in places.residuals:
-        if node.input[index] in found.ranges:
+        if work.knows(node.input[index]):
             node.input[index] = work.pair(node.input[index])
     work.finish()
     return model
@@ -133,14 +147,23 @@ def _quantised(model: onnx.ModelProto, islands: Islands, found: onnx_ranges.Foun
 class _Pairs:
     """Makes pairs, one for each value, however many read it."""
 
-    def __init__(self, model: onnx.ModelProto, found: onnx_ranges.Found, style: Style) -> None:
+    def __init__(self, model: onnx.ModelProto, found: onnx_ranges.Found, means: Means, style: Style) -> None:
         self._model = model
         self._found = found
+        self._means = means
         self._style = style
-        self._known = constants(model)
+        self._known: dict[str, onnx.TensorProto] = {}
         self._made: dict[str, str] = {}
         self._added: list[onnx.TensorProto] = []
         self._dropped: set[str] = set()
+
+    def begin(self) -> None:
+        """Look at the constants, of which each unit has its own now."""
+        self._known = constants(self._model)
+
+    def knows(self, name: str) -> bool:
+        """Whether a value has a range."""
+        return name in self._found.ranges
 
     def pair(self, name: str) -> str:
         """The name of an activation after its pair."""
@@ -153,19 +176,33 @@ class _Pairs:
             self._made[name] = back
         return self._made[name]
 
-    def weight(self, node: onnx.NodeProto) -> str:
-        """The name of a node's weight after its DequantizeLinear."""
+    def weight(self, node: onnx.NodeProto) -> None:
+        """Give a node its weight behind a DequantizeLinear, and correct its bias; its first input is still its own."""
         name = node.input[1]
         array = numpy_helper.to_array(self._known[name])
         axis = _channel_axis(node) if self._style.per_channel else None
         scale = self._style.weight_scales(array, axis)
-        narrow = numpy_helper.from_array(self._style.narrowed(array, scale, axis), f"{name}_quantized")
+        steps = self._style.narrowed(array, scale, axis)
+        self._correct(node, array - self._style.restored(steps, scale, axis))
+        narrow = numpy_helper.from_array(steps, f"{name}_quantized")
         self._added.append(narrow)
         self._dropped.add(name)
         zero = self._zero(f"{name}_zero_point", *scale.shape)
         inputs = [narrow.name, self._constant(f"{name}_scale", scale), zero]
         self._add("DequantizeLinear", inputs, f"{name}_dequantized", axis)
-        return f"{name}_dequantized"
+        node.input[1] = f"{name}_dequantized"
+
+    def _correct(self, node: onnx.NodeProto, error: Array) -> None:
+        means = self._means.get(node.input[0]) if node.op_type == "Conv" else None
+        if means is None:
+            return
+        group = next((one.i for one in node.attribute if one.name == "group"), 1)
+        shift = onnx_bias.shift_of(error.astype(np.float64), np.array(means), group)
+        old = next(iter(node.input[2:]), "")
+        bias = numpy_helper.to_array(self._known[old]) if old else 0.0
+        self._dropped.add(old)
+        del node.input[2:]
+        node.input.append(self._constant(old or f"{node.name}_bias", bias + shift))
 
     def finish(self) -> None:
         """Constants that were replaced go, the new ones come."""

@@ -4,14 +4,16 @@ import ctypes
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tailorbird.backends.inductor import device, toolchain
 from tailorbird.backends.inductor.backend import InductorCudaBackend
 from tailorbird.backends.inductor.device import Gpu, gpu
-from tailorbird.domain.candidate import Form
+from tailorbird.domain.candidate import Candidate, Form, ShapeMode
 from tailorbird.domain.errors import BackendUnavailable
 from tailorbird.domain.precision import Precision
+from tailorbird.domain.profile import Profile
 
 
 class Driver:
@@ -110,6 +112,14 @@ def test_a_gpus_capability_decides_its_precisions(
     assert able.needs_device_to_build
     assert not able.takes_threads
     assert {"compiler": "kernels"} in able.variants
+    profile = Profile.static({"x": (1, 2)})
+    plain = Candidate(able.target, Precision.FP16, profile, ShapeMode.STATIC, 1, form=Form.PROGRAM)
+    kinds = {str(one): able.format_of(msgspec.structs.replace(plain, options=one)).platform for one in able.variants}
+    assert kinds == {
+        "{'compiler': 'kernels'}": "tailorbird_kernels",
+        "{'restructure': True}": "torch_aoti",
+        "{}": "torch_aoti",
+    }
 
 
 def test_where_packages_cannot_be_loaded_torch_compile_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

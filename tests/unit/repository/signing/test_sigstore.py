@@ -38,6 +38,7 @@ def verify(version: Path, signature: Path, public: str) -> "subprocess.Completed
     return subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.heavy
 def test_model_signing_accepts_it_and_refuses_any_change(version: Path, own: keys.OwnKey, tmp_path: Path) -> None:
     export(version, tmp_path / "v.sig", own)
     public = keys.companion(own).public_pem
