@@ -99,6 +99,10 @@ serving-bench: $(VENV)/.zoo  ## our server against Triton, LitServe, MLServer, B
 	$(BIN)/python -m bench.serving prepare $(ARGS)
 	$(BIN)/python -m bench.serving --page docs/serving-benchmarks.md $(ARGS)
 
+.PHONY: gpu-bench
+gpu-bench: $(VENV)/.zoo  ## on an NVIDIA GPU: our kernels against PyTorch's ways (ARGS= goes to bench.gpu)
+	$(BIN)/python -m bench.gpu $(ARGS)
+
 $(VENV)/.fuzz: pyproject.toml $(VENV)/.dev
 	@echo 'Installing what leads the fuzzing by coverage into $(VENV), once.'
 	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,torch,dev,fuzz]' || echo 'none for this Python: make fuzz does without'

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,10 @@ def facts() -> dict[str, Any]:
     """The machine and its software."""
     import torch
     import transformers
-    import triton
 
     from bench.gpu_parts.timing import ceilings
 
-    return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
+    return {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": version("triton"),
             "transformers": transformers.__version__, "date": time.strftime("%Y-%m-%d"), **ceilings()}  # fmt: skip
 
 
@@ -243,8 +243,9 @@ def _streams(bench: Bench, _: str, model: Any, __: dict[str, int]) -> None:
     """Rows a second of engines for eight rows, one after another or side by side on streams of their own."""
     import torch
 
-    from bench.gpu_parts.levers import FP16, own
+    from bench.gpu_parts.levers import FP16
     from bench.gpu_parts.timing import Runner
+    from bench.gpu_parts.ways import own
 
     batch = 8
     given = [list(one.values()) for one in model.sets(batch)]
@@ -258,9 +259,10 @@ def _streams(bench: Bench, _: str, model: Any, __: dict[str, int]) -> None:
                 with torch.cuda.stream(stream):
                     runner.run()
         torch.cuda.synchronize()
-        rate = 200 * count * batch / (time.perf_counter() - began)
-        bench.rows.append({"kind": "streams", "model": model.name, "batch": batch, "streams": count,
-                           "rows_per_s": round(rate)})  # fmt: skip
+        rate = round(200 * count * batch / (time.perf_counter() - began))
+        bench.rows.append(
+            {"kind": "streams", "model": model.name, "batch": batch, "streams": count, "rows_per_s": rate}
+        )
         bench.say(bench.rows[-1])
     bench.write()
 
@@ -306,7 +308,8 @@ def _aside(options: argparse.Namespace) -> int:
     from bench.gpu_parts.levers import FP16
     from bench.gpu_parts.models import MODELS
     from bench.gpu_parts.timing import Runner
-    from bench.gpu_parts.ways import compiled, package
+    from bench.gpu_parts.ways import Context, compiled, package
+    from tailorbird.backends.inductor.kernels.tuning import Tuning
 
     name, kind, path = options.aside
     _settle()
@@ -316,7 +319,7 @@ def _aside(options: argparse.Namespace) -> int:
         return 0
     batch = int(kind.partition("-")[2])
     example = list(model.inputs(batch, 0).values())
-    Runner(compiled("reduce-overhead", FP16)(model, batch, None), example, graph=False)
+    Runner(compiled("reduce-overhead", FP16)(model, batch, Context(Path(path), Tuning(""))), example, graph=False)
     return 0
 
 

@@ -115,7 +115,7 @@ def _fastest(call: Callable[[], Any]) -> float:
         end.record()
         torch.cuda.synchronize()
         found.append(start.elapsed_time(end))
-    return statistics.median(found[3:])
+    return float(statistics.median(found[3:]))
 
 
 def floor(model: Any, batch: int, limits: dict[str, float]) -> dict[str, float]:

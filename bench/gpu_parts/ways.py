@@ -30,6 +30,10 @@ class Context:
     """What making each took."""
 
 
+Make = Callable[[Any, int, Context], Function]
+"""Makes a way's function of a model, for one batch."""
+
+
 @dataclass(frozen=True)
 class Way:
     """One way: its name, its precision, whether it is replayed from a CUDA graph, and how it is made."""
@@ -37,30 +41,30 @@ class Way:
     name: str
     precision: Precision
     graph: bool
-    make: Callable[[Any, int, Context], Function]
+    make: Make
 
 
-def eager(precision: Precision, channels_last: bool = True) -> Callable[[Any, int, Context], Function]:
+def eager(precision: Precision, channels_last: bool = True) -> Make:
     """PyTorch as it is, cast where asked, pictures channels last."""
 
-    def make(model: Any, _: int, __: Context | None) -> Function:
+    def make(model: Any, _: int, __: Context) -> Function:
         module = _cast(model, precision, channels_last)
         return _calling(module, model, precision, channels_last)
 
     return make
 
 
-def compiled(mode: str, precision: Precision) -> Callable[[Any, int, Context], Function]:
+def compiled(mode: str, precision: Precision) -> Make:
     """``torch.compile`` in one of its modes."""
 
-    def make(model: Any, _: int, __: Context | None) -> Function:
+    def make(model: Any, _: int, __: Context) -> Function:
         torch._dynamo.reset()
         return _calling(torch.compile(_cast(model, precision, True), mode=mode), model, precision, True)
 
     return make
 
 
-def plain_graph(precision: Precision, without: Sequence[str] = ()) -> Callable[[Any, int, Context], Function]:
+def plain_graph(precision: Precision, without: Sequence[str] = ()) -> Make:
     """Our passes on the program, and PyTorch's own kernels for what they leave."""
 
     def make(model: Any, batch: int, _: Context) -> Function:
@@ -71,7 +75,7 @@ def plain_graph(precision: Precision, without: Sequence[str] = ()) -> Callable[[
 
 
 def own(precision: Precision, without: Sequence[str] = (), options: Options | None = None,
-        library: bool = False) -> Callable[[Any, int, Context], Function]:  # fmt: skip
+        library: bool = False) -> Make:  # fmt: skip
     """Our passes and our kernels, as the backend builds and opens them.
 
     Args:
@@ -98,7 +102,7 @@ def own(precision: Precision, without: Sequence[str] = (), options: Options | No
     return make
 
 
-def packaged(path: Path) -> Callable[[Any, int, Context], Function]:
+def packaged(path: Path) -> Make:
     """An AOTInductor package made in a process beside this one."""
 
     def make(_: Any, __: int, ___: Context) -> Function:

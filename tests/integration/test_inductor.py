@@ -67,7 +67,7 @@ def test_a_program_is_built_gated_and_opened(nets: str, tmp_path: Path) -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
 def test_it_races_with_the_others_where_it_is_named(nets: str) -> None:
-    result = tailorbird.build(nets, threads=[1], backends=["onnxruntime", "inductor"], precisions=["fp32", "int8"])
+    result = tailorbird.build(nets, threads=[1], backends=["onnxruntime", "inductor"], precisions=["fp32"])
     outcomes = {outcome.candidate.name: outcome for outcome in result.manifest.outcomes}
     raced = {name: one.status for name, one in outcomes.items() if name.startswith("inductor")}
     assert set(raced) >= {"inductor fp32 static t1"}

@@ -4,16 +4,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tailorbird.backends import registry
+from tailorbird.backends.host import cpu_arch
+from tailorbird.domain import bundle
 from tailorbird.domain.budget import Check, GateReport
 from tailorbird.domain.errors import BackendError, BundleError
+from tailorbird.domain.target import Target
 from tailorbird.repository.base import Repository
 from tailorbird.repository.load import open_bundle
 from tailorbird.repository.machine import check_qualified, why_stale
+from tailorbird.repository.signing import keys
+from tailorbird.repository.signing.sign import sign_version
 from tailorbird.repository.store import LocalRepository
 from tests import bundles
+from tests.unit.domain import test_kit
 
 FAILED = GateReport((Check("snr_db", False, "y at opt", 3.0, 20.0),))
 MESSAGE = "the bundle of 'tiny' is not qualified: its engine has not run on its device"
@@ -84,3 +91,38 @@ def test_what_its_backend_refuses_is_stale_and_never_opened(tmp_path: Path, monk
     assert why_stale(version, manifest) == "the engine needs another driver: got 535.1, expected 580"
     with pytest.raises(BackendError, match="needs another driver"):
         open_bundle(version)
+
+
+ELSEWHERE = Target("onnxruntime", "cpu", "riscv64")
+
+
+def test_another_architecture_is_stale(tmp_path: Path) -> None:
+    version = bundles.version(tmp_path / "version", candidate=bundles.candidate(target=ELSEWHERE))
+    assert why_stale(version, bundles.manifest(candidate=bundles.candidate(target=ELSEWHERE))) == (
+        f"the engine was built for another machine: got {ELSEWHERE}, expected onnxruntime:cpu:{cpu_arch()}"
+    )
+
+
+def test_a_backend_that_knows_its_engines_tells_of_architectures_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = registry.backend("onnxruntime")
+    able = msgspec.structs.replace(backend.capabilities(), checks_arch=True)
+    version = bundles.version(tmp_path / "version", candidate=bundles.candidate(target=ELSEWHERE))
+    monkeypatch.setattr(type(backend), "_capabilities", lambda self: able)
+    open_bundle(version).close()
+    asked: list[str] = []
+    monkeypatch.setattr(type(backend), "_check", lambda self, engine, candidate: asked.append(str(candidate.target)))
+    open_bundle(version).close()
+    assert asked == [str(ELSEWHERE)]
+
+
+def test_the_way_out_is_named_where_a_kit_is_kept(tmp_path: Path) -> None:
+    folder = bundles.unsealed(tmp_path / "version")
+    test_kit.sealed(folder / bundle.KEPT_KIT)
+    bundle.seal(folder, bundles.manifest(candidate=bundles.candidate(target=ELSEWHERE)))
+    sign_version(folder, keys.ensured()[0])
+    with pytest.raises(BundleError) as caught:
+        open_bundle(folder)
+    assert caught.value.what == "the engine was built for another machine"
+    assert caught.value.hint == "its version keeps a build kit: tailorbird serve --rebuild-stale, or tailorbird rebuild"

@@ -75,6 +75,7 @@ class Heard:
             return
         self._room -= 1
         self.messages.append(message)
+        del self.messages[: -2 * _MOST]
         if self._file is not None:
             with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8", errors="replace") as file:
                 file.write(f"{message}\n")
@@ -86,7 +87,11 @@ class Heard:
         return tuple(dict.fromkeys(text for text in bad if not text.startswith(_UNFIT)))
 
     def failure(self, what: str, *, otherwise: str, hint: str | None = None) -> BackendError:
-        """The error that ends a step of which the library gave back nothing, in its own words."""
+        """The error that ends a step of which the library gave back nothing, in its own words.
+
+        They are then forgotten: a session lives on, and its next failure has words of its own.
+        """
         said = "; ".join(self.errors[-4:]) or otherwise
+        self.messages.clear()
         short = any(word in said.lower() for word in _MEMORY)
         return BackendError(what, got=said, hint=_OUT_OF_MEMORY if short else hint)

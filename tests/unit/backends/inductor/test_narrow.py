@@ -65,9 +65,15 @@ def test_the_profile_decides_which_dims_are_open(mode: ShapeMode) -> None:
 
 # FP32 is exact to the order of sums; half precisions to their unit round-off, less what one layer adds to it.
 @pytest.mark.parametrize(
-    ("precision", "least"), [(Precision.FP32, 120), (Precision.FP16, 50), (Precision.BF16, 35), (Precision.INT8, 35)]
+    ("precision", "restructure", "least"),
+    [
+        (Precision.FP32, False, 120),
+        (Precision.FP16, False, 50),
+        (Precision.FP16, True, 50),
+        (Precision.BF16, False, 35),
+        (Precision.INT8, True, 35),
+    ],
 )
-@pytest.mark.parametrize("restructure", [False, True])
 def test_every_precision_answers_as_the_program(precision: Precision, least: float, restructure: bool) -> None:
     x, module = torch.randn(5, 64), Masked()
     expected = module(x)[0]

@@ -114,6 +114,7 @@ def _raise(name: str) -> str:
     raise toolchain.PackageNotFoundError(name)
 
 
+@pytest.mark.heavy
 def test_a_compiler_that_cannot_compile_is_no_crash() -> None:
     """For real, with a compiler that makes nothing: an error of Inductor's, and tried again the next time."""
     pytest.importorskip("torch")

@@ -38,6 +38,16 @@ def test_a_failure_has_the_last_errors_in_the_librarys_words() -> None:
         heard.add("internal_error", text)
     error = heard.failure("the builder gave no engine", otherwise="no reason given")
     assert error.message == "the builder gave no engine: got b; c; d; e"
+    heard.add("error", "f")
+    assert heard.failure("the next run failed", otherwise="").message == "the next run failed: got f"
+
+
+def test_a_session_that_complains_for_ever_does_not_grow() -> None:
+    heard = Heard()
+    for number in range(2000):
+        heard.add("warning", str(number))
+    assert len(heard.messages) == 800
+    assert heard.messages[-1].text == "1999"
 
 
 def test_a_failure_without_words_says_so() -> None:

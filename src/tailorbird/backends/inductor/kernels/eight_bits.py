@@ -49,7 +49,7 @@ def to_eight_bits(graph_module: Any) -> int:
 def _is_large(graph_module: Any, node: Any) -> bool:
     if node.op != "call_function" or node.target not in {operators.linear, operators.linear_norm}:
         return False
-    weight, shape = constant(graph_module, node.args[1]), fixed_shape(node.args[0])
+    weight, shape = constant(graph_module, node.args[1]), fixed_shape(node)
     if weight is None or shape is None or weight.dtype == torch().float32:
         return False
     rows = torch().Size(shape[:-1]).numel()

@@ -104,15 +104,15 @@ def bind(graph_module: Any, tuning: Tuning, options: Options) -> None:
     """
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and OPERATORS.get(getattr(node.target, "__name__", "")) is node.target:
-            name = f"kernel_{node.name}"
-            graph_module.add_submodule(name, _module(node.target.__name__, tuning, options))
+            name, plain = f"kernel_{node.name}", getattr(node.target, "__name__", "")
+            graph_module.add_submodule(name, _module(plain, tuning, options))
             with graph_module.graph.inserting_before(node):
                 take_place(node, graph_module.graph.call_module(name, node.args))
     graph_module.recompile()
 
 
 def _module(operator: str, tuning: Tuning, options: Options) -> Any:
-    class Bound(torch().nn.Module):
+    class Bound(torch().nn.Module):  # type: ignore[misc]
         """One fused operator of the graph."""
 
         def __init__(self) -> None:

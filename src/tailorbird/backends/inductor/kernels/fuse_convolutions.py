@@ -32,8 +32,9 @@ def fuse_convolutions(graph_module: Any) -> int:
             count += _fuse_sum(graph_module, node, source)
         elif (layer := _layer(graph_module, source)) is not None:
             count += _fuse(graph_module, node, layer, None, "relu")
+    graph_module.graph.eliminate_dead_code()
     for node in calls(graph_module.graph, "aten::conv2d"):
-        if node.users and (layer := _layer(graph_module, node)) is not None:
+        if (layer := _layer(graph_module, node)) is not None:
             count += _fuse(graph_module, node, layer, None, "")
     return count
 

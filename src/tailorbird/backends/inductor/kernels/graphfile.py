@@ -105,5 +105,5 @@ def _built(value: Any, known: dict[str, Any], device: str) -> Any:
     ((kind, inner),) = value.items()
     if kind == "items":
         return {key: _built(one, known, device) for key, one in inner.items()}
-    simple = {"node": known.get, "device": lambda _: torch().device(device), "float": float}
+    simple: dict[str, Any] = {"node": known.get, "device": lambda _: torch().device(device), "float": float}
     return simple[kind](inner) if kind in simple else getattr(torch(), inner)

@@ -57,9 +57,9 @@ class Conv(Kernel):
         out, tall, wide, _ = weight.shape
         size = (_size(height, tall, stride, padding), _size(width, wide, stride, padding))
         made = _feature_map(x, rows, out, *size)
-        given = [None if one is None else _last(one) for one in (x, residual)]
+        given: list[Any] = [None if one is None else _last(one) for one in (x, residual)]
         if self.config[0] == "product":
-            flat = [None if one is None else _pixels(one) for one in (*given, made)]
+            flat: list[Any] = [None if one is None else _pixels(one) for one in (*given, made)]
             flags = {"ACT": activation, **self._flags_for(len(flat[0]))}
             launch_tile(flat[0], weight.view(out, channels), bias, flat[2], self.config[1:], flags, flat[1])
             return made
@@ -154,7 +154,7 @@ def convolve(x: Any, weight: Any, bias: Any, residual: Any, out: Any, layout: La
 
 
 def _tiles(pixels: int, out: int, channels: int, taps: int) -> list[tuple[int, ...]]:
-    found = []
+    found: list[tuple[int, ...]] = []
     for bm, bn, bk, stages, warps in product((32, 64, 128), (32, 64, 128, 256), (32, 64, 128), (2, 3, 4, 5), (4, 8)):
         if channels % bk or out % bn or (bk == 32 and channels > 64):
             continue

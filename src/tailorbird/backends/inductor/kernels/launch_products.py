@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from itertools import product
 from typing import Any
 
@@ -229,6 +230,5 @@ def launch_persistent(x: Any, weight: Any, bias: Any, out: Any, config: Config, 
 
 def descriptor(tensor: Any, *block: int) -> Any:
     """How the tensor memory accelerator reads or writes blocks of a matrix."""
-    from triton.tools.tensor_descriptor import TensorDescriptor
-
-    return TensorDescriptor.from_tensor(tensor, list(block))
+    tools = import_module("triton.tools.tensor_descriptor")
+    return tools.TensorDescriptor.from_tensor(tensor, list(block))

@@ -68,7 +68,7 @@ def problems(graph_module: Any, examples: Sequence[Any]) -> list[Problem]:
     """Every different call of a fused operator in a graph, with the arguments it gets."""
     found: dict[str, Problem] = {}
 
-    class Watch(torch().fx.Interpreter):
+    class Watch(torch().fx.Interpreter):  # type: ignore[misc]
         def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
             name = getattr(target, "__name__", "")
             if OPERATORS.get(name) is target:
@@ -143,7 +143,7 @@ def graph_time(calls: Sequence[tuple[Any, tuple[Any, ...]]], repeats: int = REPE
         end.record()
         cuda.synchronize()
         found.append(start.elapsed_time(end) * 1000 / len(calls))
-    return sorted(found)[len(found) // 2]
+    return float(sorted(found)[len(found) // 2])
 
 
 def _with_other_weights(kernel: Kernel, args: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

@@ -53,7 +53,8 @@ def _fold(graph_module: Any, convolution: Any, norm: Any) -> int:
 
 
 def _folded(weight: Any, bias: Any, statistics: list[Any], eps: float) -> tuple[Any, Any]:
-    gamma, beta, mean, variance = (None if one is None else one.double() for one in statistics)
+    doubles: list[Any] = [None if one is None else one.double() for one in statistics]
+    gamma, beta, mean, variance = doubles
     scale = torch().rsqrt(variance + eps)
     scale = scale if gamma is None else scale * gamma
     shift = -mean if bias is None else bias.double() - mean

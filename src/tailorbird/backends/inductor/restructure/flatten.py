@@ -79,11 +79,11 @@ def _is_own(graph_module: Any, node: Any) -> bool:
 def _is_view(node: Any) -> bool:
     """Whether an operator may return (a part of) what it was given."""
     if operator_of(node) == "":
-        return node.op != "output"
+        return bool(node.op != "output")
     if operator_of(node) in _WRITES:
         return False
     returns = node.target._schema.returns
-    return operator_of(node) in _MAY_ALIAS or any(result.alias_info is not None for result in returns)
+    return operator_of(node) in _MAY_ALIAS or bool(any(result.alias_info is not None for result in returns))
 
 
 _MAY_ALIAS = frozenset({"aten::reshape", "aten::contiguous", "aten::to", "aten::flatten", "aten::dropout"})

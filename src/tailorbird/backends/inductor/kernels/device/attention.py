@@ -1,5 +1,5 @@
 """Attention of short sequences: all keys of a row at once, queries, keys and values read out of one packed tensor."""
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 # ruff: noqa: N803, PLR0913, PLR0915, PLR0917
 
 import triton

@@ -3,7 +3,7 @@
 A program makes ``BM`` output pixels of ``BN`` channels; its product runs over taps and input channels ("implicit
 GEMM"). With ``SPLIT``, several programs share a tile's product: each leaves its part, and the last to finish adds them.
 """
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 # ruff: noqa: C901, N803, PLR0912, PLR0913, PLR0915, PLR0917, SIM108
 
 import triton

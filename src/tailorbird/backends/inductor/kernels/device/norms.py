@@ -1,5 +1,5 @@
 """Layer norm of sums: of a product's parts, its bias and a residual; or of embeddings. One row a program."""
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 # ruff: noqa: N803, PLR0913, PLR0917
 
 import triton

@@ -1,5 +1,5 @@
 """The ends of an image network: pictures read as they come, pooling, and the mean over pixels."""
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 # ruff: noqa: N803, PLR0913, PLR0917
 
 import triton

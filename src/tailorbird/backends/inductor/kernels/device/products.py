@@ -7,7 +7,7 @@ starts while its predecessor still runs, and waits for it in ``gdc_wait`` after 
 it lets its successor start once its sums are done, with 3 at once. With 2 it asks for its weights before it waits, so
 that they are in the cache when it needs them.
 """
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# mypy: ignore-errors
 # ruff: noqa: N803, PLR0913, PLR0915, PLR0917
 
 import triton
