@@ -239,7 +239,7 @@ def _levers(bench: Bench, name: str, model: Any, _: dict[str, int]) -> None:
         bench.way(model, way, bench.options.lever_batches, "lever")
 
 
-def _streams(bench: Bench, _: str, model: Any, __: dict[str, int]) -> None:
+def _streams(bench: Bench, _name: str, model: Any, _ends: dict[str, int]) -> None:
     """Rows a second of engines for eight rows, one after another or side by side on streams of their own."""
     import torch
 

@@ -7,6 +7,7 @@ import random
 from itertools import product
 from typing import Any
 
+from tailorbird.backends.inductor.kernels.convolve import convolve
 from tailorbird.backends.inductor.kernels.launch_products import launch_tile, tiles
 from tailorbird.backends.inductor.kernels.launching import (
     LIBRARY,
@@ -24,8 +25,6 @@ TRIED = 40
 """Configurations of one convolution that are tried, drawn with a fixed seed from those that make sense."""
 PARTS = 24_000_000
 """Elements of the largest set of partial sums."""
-Layout = tuple[int, int, int, int, int, int]
-"""Rows, height, width and channels of the input; height and width of the output."""
 
 
 class Conv(Kernel):
@@ -115,42 +114,6 @@ class ConvPair(Kernel):
             x.shape[1], STRIDE=stride, BM=bm, BN=bn, BK=bk, EVEN=out % bn == 0, ACT=activation, num_stages=stages,
             num_warps=warps, **self._flags_for(pixels))  # fmt: skip
         return made
-
-
-def convolve(x: Any, weight: Any, bias: Any, residual: Any, out: Any, layout: Layout, window: tuple[int, int],
-             activation: str, config: Config, flags: dict[str, Any], seen: Any) -> Any:  # fmt: skip
-    """Launch the convolution kernel.
-
-    Args:
-        x: channels last.
-        weight: [out, height, width, in].
-        bias: [out].
-        residual: as the output, or None.
-        out: what is written, channels last.
-        layout: of input and output.
-        window: stride and padding.
-        activation: by name.
-        config: pixels, channels and K of a tile, splits of K, stages, warps.
-        flags: for the launch.
-        seen: counters of this call from before, all zero; None makes them.
-
-    Returns:
-        The counters: calls that run side by side must not share them.
-    """
-    rows, height, width, channels, out_height, out_width = layout
-    bm, bn, bk, splits, stages, warps = (int(number) for number in config)
-    pixels, columns, taps = rows * out_height * out_width, len(weight), weight.shape[1] * weight.shape[2]
-    grid = (cdiv(pixels, bm), cdiv(columns, bn), splits)
-    if splits > 1 and seen is None:
-        seen = torch().zeros(grid[0] * grid[1], dtype=torch().int32, device=out.device)
-    parts = out.new_empty((splits, pixels, columns), dtype=torch().float32) if splits > 1 else out
-    device_module("convolutions").convolve[grid](
-        x, weight, bias, out if residual is None else residual, out, parts, out if seen is None else seen, pixels,
-        columns, height, width, out_height, out_width, channels, taps * channels // bk // splits, KH=weight.shape[1],
-        KW=weight.shape[2], STRIDE=window[0], PAD=window[1], CB=channels // bk if taps > 1 else 1, BM=bm, BN=bn, BK=bk,
-        SPLIT=splits > 1, EVEN=columns % bn == 0, ACT=activation, RESIDUAL=residual is not None, num_stages=stages,
-        num_warps=warps, **flags)  # fmt: skip
-    return seen
 
 
 def _tiles(pixels: int, out: int, channels: int, taps: int) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
+from tailorbird.backends.inductor.kernels.convolve import convolve
 from tailorbird.backends.inductor.kernels.launching import (
     MULTIPROCESSORS,
     SHARED_BYTES,
@@ -63,8 +64,6 @@ class Linear(Kernel):
 
     def _launch_shared(self, x: Any, weight: Any, bias: Any, out: Any, activation: str) -> None:
         """The product as a convolution of single pixels, whose kernel can share K among programs."""
-        from tailorbird.backends.inductor.kernels.launch_convolutions import convolve
-
         rows, width = x.shape
         layout = (rows, 1, 1, width, 1, 1)
         self._seen = convolve(x, weight.view(len(weight), 1, 1, width), bias, None, out, layout, (1, 0), activation,

@@ -13,6 +13,8 @@ from tailorbird.backends.inductor.kernels.launching import LIBRARY, Options
 from tailorbird.backends.inductor.kernels.operators import OPERATORS, rows8
 from tailorbird.backends.inductor.kernels.table import KERNELS
 
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton's own
+
 COARSE = 0.1  # the interpreter cuts E4M3 off where the hardware rounds
 OPTIONS = Options(overlap=False, fast_gelu=False)
 
