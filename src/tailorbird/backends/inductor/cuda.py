@@ -6,6 +6,7 @@ copies between arrays and pinned memory, one launch, and one wait.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,9 @@ WARM_UPS = 3
 """Runs before recording, on the stream that records: libraries choose kernels and take memory in the first ones."""
 
 DEVICE = "cuda"
+
+_RECORDING = threading.Lock()
+"""Two captures at once in one process invalidate each other, and so does memory that another session takes meanwhile."""
 
 _Key = tuple[Shape, ...]
 
@@ -54,7 +58,8 @@ class CudaSession(Session):
             while len(self._graphs) >= MOST_GRAPHS:
                 self._graphs.popitem(last=False)
             specs = [(shape, dtype) for shape, (_, dtype) in zip(key, self._inputs, strict=True)]
-            self._graphs[key] = Replay(self._call, specs, self._stream)
+            with _RECORDING:
+                self._graphs[key] = Replay(self._call, specs, self._stream)
         self._graphs.move_to_end(key)
         return self._graphs[key]
 
