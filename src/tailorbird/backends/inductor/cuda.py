@@ -29,7 +29,7 @@ WARM_UPS = 3
 DEVICE = "cuda"
 
 _RECORDING = threading.Lock()
-"""Two captures at once in one process invalidate each other, and so does memory that another session takes meanwhile."""
+"""Two captures at once in one process invalidate each other; so does memory that another session takes meanwhile."""
 
 _Key = tuple[Shape, ...]
 
