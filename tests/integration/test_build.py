@@ -271,6 +271,7 @@ def test_a_pytorch_program_by_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_an_exported_pytorch_program(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")

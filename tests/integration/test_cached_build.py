@@ -256,8 +256,8 @@ def test_data_that_is_not_there_is_refused_as_ever(net: Path) -> None:
 
 def test_another_machine_builds_its_own(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built(net)
-    facts = fingerprint.cpu_facts() | {"cpu": "another"}
-    monkeypatch.setattr(fingerprint, "cpu_facts", lambda: facts)
+    facts = fingerprint.device_facts() | {"cpu": "another"}
+    monkeypatch.setattr(fingerprint, "device_facts", lambda: facts)
     asked = begun(net)
     assert asked.changed == ["device cpu"]
     assert asked.hits == {"sources", "normalised", "references"}
@@ -313,6 +313,7 @@ def test_the_example_of_a_program_is_an_ingredient(tmp_path: Path) -> None:
     assert "16x4" in changed["now"]
 
 
+@pytest.mark.heavy
 def test_an_export_holds_nothing_but_the_model(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")

@@ -16,11 +16,12 @@ import tailorbird
 from tailorbird.backends import registry
 from tailorbird.backends.host import cpu_arch
 from tailorbird.builder.cases.data import load_set, save_set
+from tailorbird.builder.search.race import Race
 from tailorbird.builder.travel import CASES
 from tailorbird.domain import bundle, bundlefile
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.errors import BackendError, BundleError, NoEngineError, UsageError
-from tailorbird.domain.kit import pack_kit, seal_kit, unpack_kit
+from tailorbird.domain.kit import decode_kit, pack_kit, seal_kit, unpack_kit
 from tailorbird.domain.manifest import decode_manifest
 from tailorbird.domain.outcome import Status
 from tailorbird.domain.target import Target
@@ -247,6 +248,27 @@ def test_calibrated_graphs_travel_and_nothing_calibrates_anew(
     assert {name.split()[4] for name in names} == {"qdq", "qoperator", "dynamic"}
     assert events[-1]["candidate"].split()[4] == "qdq"
     assert events[-1]["status"] in {Status.SLOWER, Status.REFUSED}, events[-1]["reason"]
+
+
+def test_no_race_is_to_be_run_for_a_kit_so_its_graphs_are_given_their_time(
+    source: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailorbird.builder.lowering.lowering.LEAST_SECONDS", 1e-3)
+    settings: dict[str, Any] = {"target": "tensorrt:cuda:sm90", "precisions": ["fp16"], "time_budget": 1e-3}
+    kit = tailorbird.make_kit("net.onnx", tmp_path / "net.kit", cache=str(tmp_path / "cache"), **settings)
+    assert [file.name for file in (unpack_kit(kit, tmp_path / "out") / "lowered").glob("*/*.onnx")] == ["model.onnx"]
+
+
+def test_a_kept_kit_holds_what_was_made_and_nothing_is_made_for_it(
+    source: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Race.run
+    monkeypatch.setattr(Race, "run", lambda self, candidates, baseline: real(self, candidates[:1], baseline))
+    settings = QUICK | {"precisions": ["fp32", "int8"], "cache": str(tmp_path / "cache")}
+    tailorbird.build("net.onnx", output=tmp_path / "net.engine", keep_kit=True, **settings)
+    kept = opened(tmp_path / "net.engine", tmp_path / "opened") / bundle.KEPT_KIT
+    assert decode_kit((kept / bundle.MANIFEST).read_bytes()).methods == ()
+    assert not list((kept / "lowered").glob("graph-*"))
 
 
 def test_a_kit_holds_no_code_and_nothing_that_runs_when_read(kit: Path, tmp_path: Path) -> None:

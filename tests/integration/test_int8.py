@@ -103,6 +103,7 @@ def test_a_guilty_layer_is_found_and_given_back(tmp_path: Path) -> None:
     assert result.winner.executed["int8"] >= LAYERS - 1
 
 
+@pytest.mark.heavy
 def test_what_was_found_out_is_kept_for_the_next_build(tmp_path: Path) -> None:
     built(tmp_path, guilty=True, backends=["static"], precisions=["int8"])
     events: list[dict[str, Any]] = []
@@ -191,6 +192,7 @@ def test_when_time_is_up_no_further_candidate_is_begun(tmp_path: Path) -> None:
     assert {outcome.reason for outcome in others} == {"the time budget of 0.001 s was used up"}
 
 
+@pytest.mark.heavy
 def test_throughput_counts_rows_and_keeps_to_the_slo(tmp_path: Path) -> None:
     file = save(layered(guilty=False), tmp_path / "net.onnx")
     shapes = {"min_shapes": f"x:1x{WIDTH}", "opt_shapes": f"x:1x{WIDTH}", "max_shapes": f"x:8x{WIDTH}"}

@@ -40,6 +40,18 @@ def test_importing_tailorbird_prints_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_engine_is_qualified_where_only_its_runtime_is_installed() -> None:
+    names = ["tailorbird.builder.qualify", "tailorbird.builder.search.steps"]
+    done = tree.run_python(WITHOUT_VENDORS.format(vendors=VENDORS, modules=names))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_build_kit_is_finished_with_onnx_and_its_runtime() -> None:
+    others = [vendor for vendor in VENDORS if vendor != "onnx"]
+    done = tree.run_python(WITHOUT_VENDORS.format(vendors=others, modules=["tailorbird.builder.cached"]))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("floor", VENDOR_FREE)
 def test_a_floor_imports_where_no_vendor_package_is_installed(floor: str) -> None:
     names = [tree.dotted(path) for path in tree.modules() if tree.label(path).startswith(f"{floor}/")]

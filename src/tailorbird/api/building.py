@@ -51,7 +51,8 @@ def build(
         _check_publishable(chosen)
     with disk_errors("build"), workdir() as folder:
         kit = _opened_kit(Path(model), folder) if is_kit(model) else None
-        return ordered(Order(str(model), chosen, name, kit), folder, output, repository, observers)
+        order = Order(str(model), chosen, name, kit, _names(settings))
+        return ordered(order, folder, output, repository, observers)
 
 
 def publish(bundle: str | Path, repository: str | Path, *, name: str | None = None) -> Path:
@@ -72,6 +73,13 @@ def publish(bundle: str | Path, repository: str | Path, *, name: str | None = No
 def is_kit(model: str | Path) -> bool:
     """Whether a source is a build kit, by its name."""
     return Path(model).suffix == ".kit"
+
+
+def _names(settings: dict[str, Any]) -> frozenset[str]:
+    """Of settings that are given; ``limits.seconds`` where one field is, in a table."""
+    given = {name for name, value in settings.items() if value is not None}
+    limits = settings.get("limits")
+    return frozenset(given | {f"limits.{name}" for name in (limits if isinstance(limits, dict) else ())})
 
 
 def _opened_kit(path: Path, folder: Path) -> Kit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from tailorbird.api.building import is_kit
 from tailorbird.api.result import Result
 from tailorbird.api.ways import Observers, Order, check_output, delivered, disk_errors, ordered, press
 from tailorbird.domain.config import BuildConfig, Limits, configured
-from tailorbird.domain.errors import BundleError, TailorbirdError, UsageError
+from tailorbird.domain.errors import BundleError, RepositoryError, TailorbirdError, UsageError
 from tailorbird.domain.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def rebuild(
     Raises:
         BundleError: the version is altered, not signed by a trusted key, or keeps no kit.
         NoEngineError: nothing passed the gate here; nothing is published.
+        RepositoryError: the channel was moved while it was built; the new version is published, and not promoted.
+        UsageError: the channel's name is not one.
     """
     from tailorbird.builder.workdir import workdir
     from tailorbird.repository.incoming import copied
@@ -138,6 +141,7 @@ def rebuild(
     from tailorbird.repository.signing.trust import kept_kit, verified
 
     store = open_repository(repository)
+    before = store.live(model, channel) if channel else None
     number = store.latest(model) if version is None else version
     with disk_errors("rebuild"), workdir() as folder:
         version_dir = copied(store.version_dir(model, number), folder)
@@ -151,24 +155,49 @@ def rebuild(
         order = Order(f"{model}.kit", BuildConfig(keep_kit=True), model, _for_this_machine(kit, manifest))
         result = ordered(order, folder, None, repository, observers)
     if channel and result.version_dir is not None:
-        store.promote(model, int(result.version_dir.name), channel, f"stale: {stale}" if stale else "built again")
+        why = f"stale: {stale}" if stale else "built again"
+        store.promote(model, int(result.version_dir.name), channel, why, before)
     return result
 
 
-def rebuild_stale(source: str | Path, channel: str) -> None:
-    """Every model in service whose engine this machine cannot load, built again from the kit that its version keeps."""
-    from tailorbird.repository.opening import open_repository
+def rebuild_stale(source: str | Path, channel: str, only: Sequence[str] | None = None) -> None:
+    """Every model in service whose engine this machine cannot load, built again from the kit that its version keeps.
+
+    Args:
+        source: a repository, or a model's folder in one: then that model alone.
+        channel: what is in service; without one as a server does without.
+        only: models that are served; None for all.
+
+    Raises:
+        UsageError: the source is a bundle by itself, or a version's folder.
+    """
     from tailorbird.service.observe import journal
 
-    if Path(source).is_file():
-        raise UsageError("a single bundle cannot be built again where it is", got=source, expected="a repository",
-                         hint="leave --rebuild-stale out, or publish the bundle")  # fmt: skip
-    store = open_repository(source)
+    store, name = _rebuildable(source)
     for model, version in store.serving(channel).items():
+        if model != (name or model) or (only is not None and model not in only):
+            continue
         try:
             _rebuild_if_stale(store, model, version, channel)
         except TailorbirdError as error:  # the others are served, and this one's load says what is wrong
             journal.record("not rebuilt", level="warning", model=model, version=version, reason=error.message)
+
+
+def _rebuildable(source: str | Path) -> tuple[Repository, str]:
+    """The repository, and the one model of it that is meant, if one is: what a server would make of the source."""
+    from tailorbird.domain.bundle import MANIFEST
+    from tailorbird.repository.layout import versions_in
+    from tailorbird.repository.opening import is_remote, open_repository, repository_of
+
+    path = Path(source)
+    if is_remote(source) or not path.exists():
+        return open_repository(source), ""
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        store = repository_of(path) if versions_in(path) else open_repository(path)
+        if store is not None:
+            return store, path.resolve().name if versions_in(path) else ""
+    raise UsageError("a single bundle cannot be built again where it is", got=source, expected="a repository",
+                     hint="leave --rebuild-stale out, or publish the bundle")  # fmt: skip
 
 
 def _rebuild_if_stale(store: Repository, model: str, version: int, channel: str) -> None:
@@ -182,9 +211,23 @@ def _rebuild_if_stale(store: Repository, model: str, version: int, channel: str)
         return
     journal.record("stale", level="warning", model=model, version=version, reason=stale)
     live = channel or ("production" if store.live(model, "production") == version else "")
-    result = rebuild(store.place, model, version=version, channel=live)
-    came = int(result.version_dir.name) if result.version_dir else None
+    result = rebuild(store.place, model, version=version)
+    assert result.version_dir is not None
+    came = int(result.version_dir.name)
     journal.record("rebuilt", model=model, version=came, engine=result.winner.candidate.name)
+    if live:
+        _promote_unless_moved(store, (model, came), live, version, stale)
+
+
+def _promote_unless_moved(store: Repository, came: tuple[str, int], channel: str, before: int, stale: str) -> None:
+    """Whoever moved the channel while it was built has decided what it points at."""
+    from tailorbird.service.observe import journal
+
+    model, version = came
+    try:
+        store.promote(model, version, channel, f"stale: {stale}", before)
+    except RepositoryError as error:
+        journal.record("not promoted", level="warning", model=model, version=version, reason=error.message)
 
 
 def _for_this_machine(kit: Kit, manifest: Manifest) -> Kit:

@@ -60,11 +60,14 @@ def serve(source: str | Path, **settings: Any) -> None:
     """
     from tailorbird.service.app import serve as run_server
     from tailorbird.service.options import options_of
+    from tailorbird.serving.rollout.control import Mode
 
     rebuild_first = settings.pop("rebuild_stale", False)
     options = options_of(**settings)
     if rebuild_first:
-        rebuild_stale(source, settings.get("channel", ""))
+        control = options.control
+        explicit = control.mode is Mode.EXPLICIT and control.load != ("*",)
+        rebuild_stale(source, control.channels.live, control.load if explicit else None)
     run_server(source, options)
 
 

@@ -29,6 +29,19 @@ class Order:
     config: BuildConfig
     name: str | None
     kit: Kit | None
+    given: frozenset[str] = frozenset()
+    """Names of settings that were said, though they may equal the defaults."""
+
+    @property
+    def settled(self) -> BuildConfig:
+        """The settings; of a kit its own, with what may be said where it is finished.
+
+        Raises:
+            UsageError: a setting is said that the kit has decided.
+        """
+        from tailorbird.builder.kit.settings import finishing
+
+        return finishing(self.kit.manifest.config, self.config, self.given) if self.kit else self.config
 
 
 def ordered(
@@ -42,7 +55,7 @@ def ordered(
     from tailorbird.builder.cached import CachedBuild
     from tailorbird.repository.signing.keys import ensured
 
-    with CachedBuild(order.text, order.config, folder, observers, order.name, order.kit) as work:
+    with CachedBuild(order.text, order.settled, folder, observers, order.name, order.kit) as work:
         key, is_new = ensured()  # before the long work, which would end in vain without a key
         if is_new:
             work.tell_of_key(key.id, key.path)

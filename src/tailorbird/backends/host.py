@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from tailorbird.domain.errors import UsageError, nearest
+
+CPU_ARCHES = ("x86_64", "avx2", "avx512", "amx", "aarch64", "arm64", "riscv64")
+"""What :func:`cpu_arch` says of the machines that a target may name."""
+
 
 @cache
 def cpu_facts() -> dict[str, str]:
@@ -34,6 +39,8 @@ def device_facts() -> dict[str, str]:
 def gpu_facts(root: Path = Path("/")) -> dict[str, str]:
     """Names and driver of NVIDIA's devices, as the kernel tells them: none of their libraries is loaded for it.
 
+    Which of them this process may use is told where that was bounded: an engine follows from the one it is built on.
+
     Args:
         root: of the file system.
     """
@@ -45,6 +52,8 @@ def gpu_facts(root: Path = Path("/")) -> dict[str, str]:
     else:
         driver_text = driver[1] if driver else ""
     facts = {"gpu": ", ".join(filter(None, names)), "gpu_driver": driver_text}
+    if any(facts.values()) and (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        facts["gpu_visible"] = visible or "none"
     return {name: text for name, text in facts.items() if text}
 
 
@@ -62,6 +71,15 @@ def cpu_arch() -> str:
         if flag in flags:
             return arch
     return platform.machine().lower()
+
+
+def check_cpu_arch(arch: str) -> None:
+    """Raise :class:`UsageError` where a target's CPU architecture is none of those known, nor this machine's."""
+    if arch in (*CPU_ARCHES, cpu_arch()):
+        return
+    close = nearest(arch, CPU_ARCHES)
+    raise UsageError(f"unknown CPU architecture '{arch}'", expected=", ".join(CPU_ARCHES),
+                     hint=f"did you mean '{close}'?" if close else None)  # fmt: skip
 
 
 def sums_int8_exactly(facts: Mapping[str, str] | None = None) -> bool:

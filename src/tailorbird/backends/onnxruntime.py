@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from tailorbird.backends.base import WARM_RUNS, Backend, Capabilities, Session, copy_model
-from tailorbird.backends.host import cpu_arch
+from tailorbird.backends.host import check_cpu_arch, cpu_arch
 from tailorbird.backends.onnxruntime_kernels import Kernel, kernels, medians, outermost, stands_for
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import Array, DType
@@ -115,6 +115,7 @@ class OnnxRuntimeBackend(Backend):
         here = self.capabilities()
         if target.device != here.target.device:
             return super()._capabilities_for(target)
+        check_cpu_arch(target.arch)
         return msgspec.structs.replace(here, target=target, runs_here=target == here.target)
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:

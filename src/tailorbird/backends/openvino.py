@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from tailorbird.backends.base import WARM_RUNS, Backend, Capabilities, Session
-from tailorbird.backends.host import cpu_arch
+from tailorbird.backends.host import check_cpu_arch, cpu_arch
 from tailorbird.backends.openvino_layers import COMPUTING, executed_layers, stands_for
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.dtype import Array, DType
@@ -169,6 +169,7 @@ class OpenVinoBackend(Backend):
         here = self.capabilities()
         if target == here.target or target.device != here.target.device:
             return super()._capabilities_for(target)
+        check_cpu_arch(target.arch)
         precisions = (Precision.FP32, Precision.BF16) if target.arch == "amx" else (Precision.FP32,)
         return msgspec.structs.replace(here, target=target, runs_here=False, precisions=precisions)
 

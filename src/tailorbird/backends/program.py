@@ -61,7 +61,12 @@ def load_program(path: Path) -> tuple[Any, Names]:
 
 def _check(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        bad = [name for name in archive.namelist() if _is_pickle(archive, name)]
+        names = archive.namelist()
+        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        bad = [name for name in names if _is_pickle(archive, name)]
+    if twice:  # one of the two would be checked, and perhaps the other read
+        raise BackendError("the exported program holds two files of one name", got=", ".join(twice[:3]),
+                           expected="each name once")  # fmt: skip
     if bad:
         raise BackendError("the exported program holds a pickle, which runs code when read", got=", ".join(bad[:3]),
                            expected="plain tensors", hint="export it without custom objects")  # fmt: skip

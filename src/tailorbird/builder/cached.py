@@ -16,7 +16,6 @@ from tailorbird.backends.host import device_facts
 from tailorbird.builder.buildlog import BuildLog, Observer
 from tailorbird.builder.fingerprint import fingerprint, versions
 from tailorbird.builder.intake import Intake
-from tailorbird.builder.kit.settings import finishing
 from tailorbird.builder.recall import Recall
 from tailorbird.builder.sources.source import Source, resolve
 from tailorbird.domain.bundlefile import manifest_of
@@ -56,21 +55,21 @@ class CachedBuild(Closing):
 
     Args:
         text: the source as the user named it.
-        config: the settings.
+        config: the settings; of a kit those that it is finished with.
         folder: an empty private directory.
         observers: shown every event of the build log.
         name: the model's name; by default made of the source's.
         kit: build from this one, which is verified, instead of the source.
 
     Raises:
-        UsageError, ModelError: the source is none; or settings are said that the kit has decided.
+        UsageError, ModelError: the source is none.
     """
 
     def __init__(
         self, text: str, config: BuildConfig, folder: Path, observers: Sequence[Observer], name: str | None = None,
         kit: Kit | None = None
     ) -> None:  # fmt: skip
-        self._config = finishing(kit.manifest.config, config) if kit else config
+        self._config = config
         self._folder = folder
         self._kit = kit
         self._source = Source(text, is_program=False, name=kit.manifest.model) if kit else resolve(text)

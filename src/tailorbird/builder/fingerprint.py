@@ -23,7 +23,8 @@ from tailorbird.domain.digest import digest_bytes, digest_file
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino", "nncf", "torch")
 """Whose versions shape what a build comes to."""
 
-OPTIONAL = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "tensorrt-rtx-cu12-bindings",
+OPTIONAL = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu12-bindings", "tensorrt-cu13",
+            "tensorrt-cu13-bindings", "tensorrt-rtx", "tensorrt-rtx-cu12-bindings",
             "tensorrt-rtx-cu13-bindings")  # fmt: skip
 """The same, told only where they are installed: few machines have one of them."""
 
@@ -105,13 +106,21 @@ def settings(config: BuildConfig) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Versions of runtimes, tools and plug-ins that are installed; nothing of them is imported."""
-    found = {f"{package} version": _version(package) for package in PACKAGES}
-    found |= {f"{package} version": text for package in OPTIONAL if (text := _version(package)) != _ABSENT}
+    found = {f"{package} version": version_of(package) for package in PACKAGES}
+    found |= {f"{package} version": text for package in OPTIONAL if (text := version_of(package)) != _ABSENT}
     for group in ENTRY_POINTS:
         for point in sorted(importlib.metadata.entry_points(group=group)):
             made_by = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
             found[f"plug-in {point.name}"] = f"{point.value} of {made_by}"
     return found
+
+
+def version_of(package: str) -> str:
+    """Of an installed distribution; ``not installed`` where there is none."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return _ABSENT
 
 
 @cache
@@ -147,13 +156,6 @@ def _sources(path: Path) -> Iterator[Path]:
 
 def _taken(whole: Mapping[str, str], prefixes: tuple[str, ...]) -> dict[str, str]:
     return {name: text for name, text in whole.items() if name.startswith(prefixes) and name != "source name"}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return _ABSENT
 
 
 def _text(value: object) -> str:

@@ -104,6 +104,8 @@ class Groundwork:
         self.answers: Answers
         """Inputs and reference outputs, once :meth:`lay` has returned."""
         self.made_elsewhere = False
+        self.kit = ""
+        """Digest of the build kit it came in: none."""
         self.program = intake.source.text if intake.source.is_program else ""
         """The PyTorch program, as the user named it; empty where the source is none."""
 

@@ -25,18 +25,20 @@ from tailorbird.builder.search.course import Course
 from tailorbird.builder.search.profile import profiled
 from tailorbird.builder.search.race import Race
 from tailorbird.builder.search.unrun import compiled
-from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
+from tailorbird.builder.targets import check_builds, check_threads, check_travels, reason_not_to_run, travelling
 from tailorbird.builder.travel import CASES, send
 from tailorbird.domain.budget import GateReport
 from tailorbird.domain.bundle import KEPT_KIT
 from tailorbird.domain.candidate import Candidate
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import NoEngineError
-from tailorbird.domain.kit import KitManifest
 from tailorbird.domain.layers import LayerBook
 from tailorbird.domain.manifest import Manifest, Provenance
 from tailorbird.domain.outcome import Outcome, Status
 from tailorbird.domain.outline import OUTLINE
+
+Takers = tuple[tuple[Capabilities, ...], tuple[str, ...]]
+"""The backends that take the source, and why the others do not."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,13 @@ class Build:
         """
         able = capabilities_for(self._config)
         check_builds(able, self._ground.made_elsewhere)
+        check_threads(able, self._config)
+        if self._config.keep_kit:
+            check_travels(able)
+        taking = self._takers(able)
         prepared, cases = self._ground.lay()
-        course = self._course(prepared, cases)
-        candidates, baseline = self._candidates(prepared, cases, able, course.lowering)
+        course = self._course(prepared, cases, until=0.8 * self._config.time_budget)
+        candidates, baseline = self._candidates(prepared, cases, taking, course.lowering)
         apart = reason_not_to_run(able, self._config)
         if apart:
             baseline, layers = "", LayerBook()
@@ -104,17 +110,20 @@ class Build:
             goal=self._config.goal,
             provenance=self._provenance(prepared, able),
         )
-        return self._seal(course, manifest, layers, candidates)
+        return self._seal(course, manifest, layers, able)
 
     def kit(self, name: str) -> Path:
         """The same up to the race, as a folder that another machine goes on from; raises as :meth:`run`."""
         able = capabilities_for(self._config)
         check_travels(able)
+        taking = self._takers(able)
         prepared, cases = self._ground.lay()
-        course = self._course(prepared, cases)
-        candidates, _ = self._candidates(prepared, cases, able, course.lowering)
+        course = self._course(prepared, cases, until=0.0)  # nothing races, so there is no time to keep for it
+        candidates, _ = self._candidates(prepared, cases, taking, course.lowering)
         folder = self._folder / "kit"
-        self._make_kit(name, course, candidates, self._provenance(prepared, able), folder)
+        config = travelling(able, self._config)
+        stuff = Stuff(name, self._ground, course.lowering, candidates, config, self._provenance(prepared, able))
+        make_kit(stuff, folder, self._log)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         return folder
 
@@ -125,21 +134,25 @@ class Build:
         outcomes = tuple(race.run(candidates, baseline))
         return outcomes, profiled(course, race.podium)
 
+    def _takers(self, able: dict[str, Capabilities]) -> Takers:
+        """Told before the long work: that no backend takes the source follows from its kind alone."""
+        return takers(able, self._config, bool(self._ground.program))
+
     def _candidates(
-        self, prepared: Prepared, cases: Cases, able: dict[str, Capabilities], lowering: Lowering
+        self, prepared: Prepared, cases: Cases, taking: Takers, lowering: Lowering
     ) -> tuple[tuple[Candidate, ...], str]:
         """What takes part, and the name of the one that speed-ups are told against."""
         dynamic, ready = bool(prepared.signature.dynamic_dims), self._ground.lower(lowering)
         # Of a kit's calibration inputs only those came along that errors are measured on: too few to calibrate on.
         calibrated = bool(cases.calibration) and not self._ground.made_elsewhere
-        backends, apart = takers(able, self._config, bool(self._ground.program))
+        backends, apart = taking
         entrants = candidates_for(cases.profile, self._config, dynamic, backends, calibrated, ready)
         baseline = baseline_of(entrants.candidates, backends)
         self._log.write("candidates", names=[candidate.name for candidate in entrants.candidates], baseline=baseline,
                         left_out=(*apart, *entrants.left_out))  # fmt: skip
         return entrants.candidates, baseline
 
-    def _course(self, prepared: Prepared, cases: Cases) -> Course:
+    def _course(self, prepared: Prepared, cases: Cases, until: float) -> Course:
         engines = self._folder / "engines"
         engines.mkdir()
         material = Material(
@@ -151,6 +164,7 @@ class Build:
             seed=self._config.seed,
             inputs=tuple(case.inputs for case in cases.cases),
             program=self._ground.program,
+            kit=self._ground.kit,
         )
         return Course(
             signature=prepared.signature,
@@ -158,14 +172,12 @@ class Build:
             probes=cases.calibration[:PROBES],
             config=self._config,
             metric=resolve_metric(self._config.metric, self._config.budget, cases.labelled),
-            lowering=Lowering(
-                material, self._config.limits, engines, self._recall, self._log, until=0.8 * self._config.time_budget
-            ),
+            lowering=Lowering(material, self._config.limits, engines, self._recall, self._log, until),
             folder=engines,
             log=self._log,
         )
 
-    def _seal(self, course: Course, manifest: Manifest, layers: LayerBook, candidates: tuple[Candidate, ...]) -> Built:
+    def _seal(self, course: Course, manifest: Manifest, layers: LayerBook, able: dict[str, Capabilities]) -> Built:
         """The version directory: engine, what it is judged by elsewhere, build log, report, and a manifest over all."""
         version_dir = course.engine(manifest.candidate).rename(self._folder / "version")
         (version_dir / sealing.PAPERS).mkdir()
@@ -175,16 +187,16 @@ class Build:
                 "not qualified", target=str(manifest.candidate.target), cases=len(sent.cases), left=sent.left
             )
         if self._config.keep_kit:
-            self._make_kit(manifest.model, course, candidates, manifest.provenance, version_dir / KEPT_KIT)
+            self._keep_kit(course, manifest, able, version_dir / KEPT_KIT)
         (self._folder / "build.jsonl").rename(version_dir / sealing.BUILD_LOG)
         shutil.copyfile(self._ground.outline, version_dir / OUTLINE)
         return Built(sealing.seal(version_dir, manifest, layers), version_dir)
 
-    def _make_kit(
-        self, name: str, course: Course, candidates: tuple[Candidate, ...], provenance: Provenance, folder: Path
-    ) -> KitManifest:
-        stuff = Stuff(name, self._ground, course.lowering, candidates, self._config, provenance)
-        return make_kit(stuff, folder, self._log)
+    def _keep_kit(self, course: Course, manifest: Manifest, able: dict[str, Capabilities], folder: Path) -> None:
+        """A kit of what the race has made: the time for making more of it is over."""
+        config = travelling(able, self._config)
+        stuff = Stuff(manifest.model, self._ground, course.lowering, (), config, manifest.provenance)
+        make_kit(stuff, folder, self._log)
 
     def _provenance(self, prepared: Prepared, able: dict[str, Capabilities]) -> Provenance:
         origin = self._ground.origin(prepared)

@@ -59,7 +59,10 @@ class Qualification:
         self._log = BuildLog(folder / "qualification.jsonl", *observers)
         sent = receive(what.version_dir / CASES)
         manifest = what.manifest
-        self._args = steps.StepArgs(manifest.candidate, manifest.signature, "", str(what.version_dir), sent.cases,
+        here = registry.backend(manifest.candidate.target.runtime).capabilities().target
+        # An engine for many machines is gated on this one's kernels, and served only where those run.
+        self._candidate = msgspec.structs.replace(manifest.candidate, target=here)
+        self._args = steps.StepArgs(self._candidate, manifest.signature, "", str(what.version_dir), sent.cases,
                                     manifest.budget, sent.metric)  # fmt: skip
 
     def run(self) -> Path:
@@ -79,8 +82,9 @@ class Qualification:
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         outcomes = tuple(row if one.status is Status.CHOSEN else one for one in manifest.outcomes)
         assert row.gate is not None
-        qualified = msgspec.structs.replace(manifest, gate=row.gate, latency=row.latency, executed=row.executed,
-                                            outcomes=outcomes, provenance=self._provenance())  # fmt: skip
+        qualified = msgspec.structs.replace(manifest, candidate=self._candidate, gate=row.gate, latency=row.latency,
+                                            executed=row.executed, outcomes=outcomes,
+                                            provenance=self._provenance())  # fmt: skip
         return self._sealed(qualified, layers)
 
     def _judged_and_measured(self) -> Outcome:
@@ -101,8 +105,9 @@ class Qualification:
     def _row(self) -> Outcome:
         """The engine's row of the table, as it was built."""
         built = [one for one in self._what.manifest.outcomes if one.status is Status.CHOSEN]
-        plain = built[0] if built else Outcome(self._what.manifest.candidate, Status.CHOSEN, "")
-        return msgspec.structs.replace(plain, reason=f"qualified on {_here()}; no other of its build was run")
+        plain = built[0] if built else Outcome(self._candidate, Status.CHOSEN, "")
+        reason = f"qualified on {_here()}; no other of its build was run"
+        return msgspec.structs.replace(plain, candidate=self._candidate, reason=reason)
 
     def _refused(self, row: Outcome, why: str) -> NoEngineError:
         refused = msgspec.structs.replace(row, status=Status.REFUSED, reason=why)

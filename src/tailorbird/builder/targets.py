@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tailorbird.backends.base import Capabilities
 from tailorbird.domain.candidate import Form
 from tailorbird.domain.config import BuildConfig
@@ -29,11 +31,26 @@ def check_builds(able: Mapping[str, Capabilities], made_elsewhere: bool = False)
                              hint="make a build kit with -o NAME.kit, and finish it there")  # fmt: skip
 
 
+def check_threads(able: Mapping[str, Capabilities], config: BuildConfig) -> None:
+    """Raise :class:`UsageError` where an engine for another machine would get as many threads as this one has cores."""
+    for one in able.values():
+        if one.takes_threads and not one.runs_here and not config.threads:
+            raise UsageError(f"how many threads engines for {one.target} are to use cannot be seen here",
+                             expected="the device's own count",
+                             hint="say it: --threads 8 for a device with 8 cores")  # fmt: skip
+
+
 def check_travels(able: Mapping[str, Capabilities]) -> None:
     """Raise :class:`UsageError` where all that is to be compiled is the program itself, which is code of the user's."""
     if all(one.form is Form.PROGRAM for one in able.values()):
         raise UsageError(f"{' and '.join(able)} would compile the program, and a build kit holds no code",
                          hint="build from the program on the device itself")  # fmt: skip
+
+
+def travelling(able: Mapping[str, Capabilities], config: BuildConfig) -> BuildConfig:
+    """A kit's settings: without the runtimes that compile the program, which stays behind."""
+    kept = tuple(name for name in config.backends if able[name].form is not Form.PROGRAM)
+    return msgspec.structs.replace(config, backends=kept)
 
 
 def reason_not_to_run(able: Mapping[str, Capabilities], config: BuildConfig) -> str:

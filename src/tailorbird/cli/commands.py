@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import tailorbird
 from tailorbird.cli import cache, render
-from tailorbird.cli.flags import Accuracy, Elsewhere, Search, Serving, settings_of
+from tailorbird.cli.flags import Accuracy, Elsewhere, Search, Serving, flagged, settings_of
 from tailorbird.cli.progress import BuildProgress
 from tailorbird.domain.config import BuildConfig, Limits
 from tailorbird.domain.errors import UsageError
@@ -67,8 +67,9 @@ def build(
         return
     with BuildProgress(quiet=json) as progress:
         result = tailorbird.build(
-            model, output=output, repository=repo, name=name, config=settings, observers=[progress, asked]
-        )
+            model, output=output, repository=repo, name=name, config=settings, observers=[progress, asked],
+            **flagged(serving, accuracy, search, elsewhere)
+        )  # fmt: skip
     _show_result(result, json, asked.events if explain_cache else None)
 
 

@@ -108,10 +108,15 @@ def settings_of(config: Path, *groups: Serving | Accuracy | Search | Elsewhere) 
     """
     from tailorbird.domain.config import load_config
 
-    flags = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
-    settings = load_config(config, **_named_as_settings(flags))
+    settings = load_config(config, **flagged(*groups))
     _check(settings)
     return settings
+
+
+def flagged(*groups: Serving | Accuracy | Search | Elsewhere) -> dict[str, Any]:
+    """The settings that were said with flags, those among them that say what holds without."""
+    flags = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+    return {name: value for name, value in _named_as_settings(flags).items() if value is not None}
 
 
 def _named_as_settings(flags: dict[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,11 @@ class GateReport(msgspec.Struct, frozen=True):
         return tuple(check for check in self.checks if not check.passed)
 
     @property
+    def misses_accuracy(self) -> bool:
+        """Whether a broken check is a matter of accuracy, and not only of how the engine ran."""
+        return any(_is_accuracy(check) for check in self.failures)
+
+    @property
     def only_accuracy(self) -> bool:
         """Whether it failed, and every broken check is a matter of accuracy, which higher precision can mend.
 

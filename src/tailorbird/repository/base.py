@@ -206,8 +206,10 @@ class Repository(Hooks):
 
     # --- channels ---
 
-    def promote(self, model: str, version: int, channel: str, reason: str = "") -> Entry:
-        """Let a channel point at a version.
+    def promote(
+        self, model: str, version: int, channel: str, reason: str = "", before: int | None = rules.WHEREVER
+    ) -> Entry:
+        """Let a channel point at a version; where ``before`` is named, only while it still points there.
 
         Returns:
             The log's entry; the standing one where the channel points there already.
@@ -215,16 +217,16 @@ class Repository(Hooks):
         Raises:
             ModelNotFound, VersionNotFound: there is no such version.
             BundleError: the version does not verify.
-            RepositoryError: it is retired.
+            RepositoryError: it is retired, or the channel moved meanwhile.
             UsageError: the channel's name or the reason is not one.
         """
         layout.channel_name(channel)
         text = checked_reason(reason)
         with self._border("promote"), self._mending():
             self._check_known(model, version)
-            rules.promoting(self._log.standing(), model, version, channel, text)  # the cheap refusals first
+            rules.promoting(self._log.standing(), model, version, channel, text, before)  # the cheap refusals first
             self._check_promotable(model, version)
-            return self._log.append(lambda standing: rules.promoting(standing, model, version, channel, text))
+            return self._log.append(lambda standing: rules.promoting(standing, model, version, channel, text, before))
 
     def rollback(self, model: str, channel: str, reason: str = "") -> Entry:
         """Let a channel point at what was live before; versions retired since are passed over.

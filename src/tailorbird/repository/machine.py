@@ -55,8 +55,9 @@ def check_machine(version_dir: Path, manifest: Manifest, backend: Backend) -> No
         BackendError: the backend says that it does not load here: another architecture, runtime or driver.
     """
     check_target(version_dir, manifest, backend)
-    overflows = manifest.candidate.precision is Precision.INT8 and not sums_int8_exactly()
-    if overflows and sums_int8_exactly(manifest.provenance.device):
+    candidate = manifest.candidate
+    on_cpu = candidate.precision is Precision.INT8 and candidate.target.device == "cpu"
+    if on_cpu and not sums_int8_exactly() and sums_int8_exactly(manifest.provenance.device):
         raise BundleError("the engine's INT8 sums would overflow on this machine", got="a CPU without VNNI",
                           expected="VNNI or AMX, as where it was built", hint="build it on this machine")  # fmt: skip
 

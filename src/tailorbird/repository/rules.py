@@ -27,13 +27,30 @@ class Keep(msgspec.Struct, frozen=True):
     """Unfinished things younger than this, where nothing else tells whether their owner lives."""
 
 
-def promoting(standing: Standing, model: str, version: int, channel: str, reason: str) -> Draft | Entry:
-    """Let a channel point at a version; where it does, the entry by which. Refuses one retired or collected."""
+WHEREVER = -1
+"""What a channel pointed at before, where that does not matter."""
+
+
+def promoting(
+    standing: Standing, model: str, version: int, channel: str, reason: str, before: int | None = WHEREVER
+) -> Draft | Entry:
+    """Let a channel point at a version; where it does, the entry by which. Refuses one retired or collected.
+
+    Refuses, too, where a ``before`` is named and the channel no longer points there: somebody else has decided since.
+    """
     _refuse_unserved(standing, model, version)
     pointer = standing.pointer(model, channel)
     if pointer and pointer.version == version:
         return pointer
+    live = standing.live(model, channel)
+    if before not in (WHEREVER, live):
+        raise RepositoryError(f"channel '{channel}' of model '{model}' moved meanwhile", got=_pointed(live),
+                              expected=_pointed(before), hint=f"promote version {version} by hand")  # fmt: skip
     return Draft(what=What.PROMOTE, model=model, version=version, channel=channel, reason=reason)
+
+
+def _pointed(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
 
 
 def rolling_back(standing: Standing, model: str, channel: str, reason: str) -> Draft:

@@ -70,7 +70,10 @@ OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Rele
 
 
 @pytest.mark.parametrize(("driver", "version"), [(NVRM, "580.65.06"), (OPEN, "575.57.08"), ("nonsense", "")])
-def test_the_kernel_tells_of_the_driver(tmp_path: Path, driver: str, version: str) -> None:
+def test_the_kernel_tells_of_the_driver(
+    tmp_path: Path, driver: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     folder = tmp_path / "proc/driver/nvidia"
     card = folder / "gpus/0000:01:00.0"
     card.mkdir(parents=True)
@@ -80,7 +83,20 @@ def test_the_kernel_tells_of_the_driver(tmp_path: Path, driver: str, version: st
     assert host.gpu_facts(tmp_path) == told
 
 
-def test_a_jetson_is_told_by_its_board_and_release(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("said", "told"), [("1", "1"), ("", "none")])
+def test_which_devices_a_process_may_use_is_told_where_there_is_one(
+    tmp_path: Path, said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert host.gpu_facts(tmp_path) == {}
+    card = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "information").write_text("Model: NVIDIA H100 80GB HBM3\n")
+    assert host.gpu_facts(tmp_path) == {"gpu": "NVIDIA H100 80GB HBM3", "gpu_visible": told}
+
+
+def test_a_jetson_is_told_by_its_board_and_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name, text in (
         ("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3\nmore\n"),
         ("proc/device-tree/model", "NVIDIA Jetson AGX Orin\0"),

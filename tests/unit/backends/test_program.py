@@ -76,3 +76,13 @@ def test_every_place_of_a_pickle_is_refused(tmp_path: Path, name: str, content: 
         bad.writestr(f"{root}/{name}", content)
     with pytest.raises(BackendError, match="holds a pickle"):
         load_program(tmp_path / "bad.pt2")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    save_program(exported(), NAMES, tmp_path / "p.pt2")
+    with zipfile.ZipFile(tmp_path / "p.pt2", "a") as archive:
+        name = next(one for one in archive.namelist() if one.endswith("weights_config.json"))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(name, b'{"config": {}}')
+    with pytest.raises(BackendError, match=r"holds two files of one name: got .*weights_config.json, expected each"):
+        load_program(tmp_path / "p.pt2")

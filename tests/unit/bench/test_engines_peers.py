@@ -61,6 +61,7 @@ def test_the_quantised_model_runs_and_is_nearly_right(tmp_path: Path, ground: pe
     assert worst["nncf"] < worst["openvino"]
 
 
+@pytest.mark.heavy
 def test_accuracy_control_is_scored_by_the_gates_number(tmp_path: Path, ground: peers.PeerArgs) -> None:
     data = Path(ground.calibration[0]).parent
     answers = contest.answers(Path(ground.model), data, tmp_path / "fp32", threads=1)

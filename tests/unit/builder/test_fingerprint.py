@@ -93,6 +93,24 @@ def test_versions_are_ingredients(package: str, monkeypatch: pytest.MonkeyPatch)
     assert (change.name, change.now) == (f"{package} version", "9.9")
 
 
+@pytest.mark.parametrize("package", ["tensorrt-cu13-bindings", "tensorrt-cu12-bindings", "onnxruntime-gpu"])
+def test_packages_that_few_machines_have_are_ingredients_where_they_are(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.metadata.version
+
+    def gone(name: str) -> str:
+        if name == package:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", gone)
+    before = whole()
+    assert f"{package} version" not in before
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == package else real(name))
+    assert names(before, whole()) == [f"{package} version"]
+
+
 def test_what_is_not_installed_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

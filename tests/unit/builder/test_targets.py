@@ -7,7 +7,7 @@ import pytest
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
-from tailorbird.builder.targets import check_builds, check_travels, reason_not_to_run
+from tailorbird.builder.targets import check_builds, check_threads, check_travels, reason_not_to_run, travelling
 from tailorbird.domain.candidate import Form
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import UsageError
@@ -49,10 +49,27 @@ def test_a_kit_is_finished_on_its_device_only() -> None:
         check_builds(able(runs_here=False), made_elsewhere=True)
 
 
+def test_how_many_threads_a_machine_elsewhere_has_must_be_said() -> None:
+    check_threads(able(), BuildConfig())
+    check_threads(able(), BuildConfig(qualify=False))
+    check_threads(able(runs_here=False, takes_threads=False), BuildConfig())
+    check_threads(able(runs_here=False), BuildConfig(threads=(4,)))
+    with pytest.raises(UsageError) as caught:
+        check_threads(able(runs_here=False), BuildConfig())
+    assert caught.value.what == "how many threads engines for somert:cuda:sm86 are to use cannot be seen here"
+
+
 def test_a_program_does_not_travel_in_a_kit() -> None:
     check_travels({**able(form=Form.PROGRAM), "other": able()["somert"]})
     with pytest.raises(UsageError, match="somert would compile the program, and a build kit holds no code"):
         check_travels(able(form=Form.PROGRAM))
+
+
+def test_a_kit_names_no_runtime_that_would_compile_the_program() -> None:
+    found = {**able(form=Form.PROGRAM), "other": able()["somert"]}
+    config = travelling(found, BuildConfig(backends=("somert", "other"), seed=7))
+    assert (config.backends, config.seed) == (("other",), 7)
+    assert travelling(found, BuildConfig()) == BuildConfig()
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -67,3 +84,9 @@ def test_engines_that_are_the_graph_are_built_for_any_cpu(runtime: str) -> None:
     assert backend.capabilities(here.target) == here
     with pytest.raises(UsageError, match=f"{runtime} cannot build for {runtime}:cuda:sm90"):
         backend.capabilities(Target(runtime, "cuda", "sm90"))
+    with pytest.raises(UsageError) as caught:
+        backend.capabilities(Target(runtime, "cpu", "avx521"))
+    assert caught.value.message == (
+        "unknown CPU architecture 'avx521': expected x86_64, avx2, avx512, amx, aarch64, arm64, riscv64\n"
+        "Hint: did you mean 'avx512'?"
+    )

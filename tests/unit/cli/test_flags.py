@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird.api.ways import Order
 from tailorbird.cli import main
 from tailorbird.cli.flags import Accuracy, Search, Serving, settings_of
 from tailorbird.domain.budget import SPELLINGS
@@ -83,6 +84,23 @@ def test_wrong_flags_exit_with_2_before_any_work(
     words, message = WRONG[case]
     assert main.run(["build", "no-such-model.onnx", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_flags_that_say_what_holds_without_are_said_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build kit's own settings stand where nothing is said."""
+    orders: list[Order] = []
+
+    def ordered(order: Order, *_: object) -> None:
+        orders.append(order)
+        raise UsageError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tailorbird.api.building.ordered", ordered)
+    assert main.run(["build", "net.onnx", "--time-budget", "300", "--time-limit", "600", "--threads", "2"]) == 2
+    assert orders[0].given == {"time_budget", "limits", "limits.seconds", "threads"}
+    assert orders[0].config == BuildConfig(threads=(2,))
 
 
 def test_a_metric_of_the_file_is_checked_too(tmp_path: Path) -> None:

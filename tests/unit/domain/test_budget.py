@@ -91,6 +91,12 @@ def failed(*rules: str) -> GateReport:
     return GateReport((check(), *(check(False, rule) for rule in rules)))
 
 
+def test_whether_accuracy_was_missed_among_other_things() -> None:
+    assert failed("engine runs", "snr_db").misses_accuracy
+    assert not failed("engine runs").misses_accuracy
+    assert not GateReport(()).misses_accuracy
+
+
 def test_only_accuracy_failed() -> None:
     assert failed(*ACCURACY).only_accuracy
     assert all(failed(rule).only_accuracy for rule in ACCURACY)

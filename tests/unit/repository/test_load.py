@@ -170,6 +170,15 @@ def test_int8_built_where_sums_are_exact_is_refused_where_they_overflow(
     )
 
 
+def test_int8_of_another_device_asks_nothing_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, backend = Target("onnxruntime", "cuda", "sm86"), registry.backend("onnxruntime")
+    able = msgspec.structs.replace(backend.capabilities(), target=target)
+    version = changed(tmp_path, precision=Precision.INT8, quantisation=Quantisation("qdq"), target=target)
+    monkeypatch.setattr(type(backend), "_capabilities", lambda self: able)
+    monkeypatch.setattr(machine, "sums_int8_exactly", lambda facts=None: facts is not None)
+    open_bundle(version).close()
+
+
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
     error = refusal(changed(tmp_path, target=Target("futurert", "cpu", cpu_arch())))
     assert error.what == "the engine needs the runtime 'futurert'"

@@ -127,6 +127,19 @@ class TestChannels:
         assert full.promote("tiny", 1, "production", "again") == first
         assert full.log() == (first,)
 
+    def test_a_channel_that_moved_meanwhile_is_left(self, full: Repository) -> None:
+        full.promote("tiny", 1, "production", before=None)
+        full.promote("tiny", 2, "production", before=1)
+        for before, said in ((1, "version 1"), (None, "no version")):
+            with pytest.raises(RepositoryError) as caught:
+                full.promote("tiny", 3, "production", before=before)
+            assert caught.value.message == (
+                f"channel 'production' of model 'tiny' moved meanwhile: got version 2, expected {said}\n"
+                "Hint: promote version 3 by hand"
+            )
+        assert full.live("tiny", "production") == 2
+        assert len(full.log()) == 2
+
     def test_channels_are_apart(self, full: Repository) -> None:
         full.promote("tiny", 1, "production", "shipped")
         full.promote("tiny", 3, "canary")

@@ -72,14 +72,14 @@ def test_refusals_and_clients_that_left_are_recorded_as_such(tmp_path: Path) -> 
         async with httpx.AsyncClient() as client:
             target = f"{url}/v2/models/words/infer"
             first = asyncio.create_task(client.post(target, json=body(1, 1)))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)  # until it is being answered
             refused = await client.post(target, json=body(1, 2))
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             return refused.status_code
 
     options = ServerOptions(port=0, grpc_port=0, record=str(tmp_path))
-    with running_server(Hub([words_model(delay=0.8, outstanding=1)]), options) as url:
+    with running_server(Hub([words_model(delay=2.0, outstanding=1)]), options) as url:
         assert asyncio.run(ask(url)) == 503
     assert [(outcome, inputs) for _, _, _, inputs, outcome, *_ in recorded(tmp_path)] == [
         ("REJECTED", {"x": (1, 2)}),

@@ -142,10 +142,14 @@ def _own_kernels(job: Job) -> Made:
     """The restructured graph on Triton kernels of our own, each tuned for the one shape it is compiled for."""
     from tailorbird.backends.inductor import kernels
     from tailorbird.backends.inductor.kernels.launching import Options
+    from tailorbird.backends.inductor.restructure.flatten import writes
 
     asked, device = job.candidate.precision, job.candidate.target.device
     examples = examples_for(job.program, job.names, job.candidate)
     graph = restructured_graph(job.program, job.candidate, examples)
+    if left := writes(graph):
+        raise BackendError("the program keeps state or writes into its inputs", got=", ".join(left),
+                           expected="outputs that follow from inputs alone")  # fmt: skip
     folder = job.folder / KERNELS
     folder.mkdir()
     moved = [one.to(device) for one in examples]

@@ -39,6 +39,8 @@ def quantise_linears(module: Any, precision: Precision) -> int:
         if weight is None or not _worth_it(weight):
             continue
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        if bias is not None and _constant(module, bias) is None:  # computed: it cannot become part of the layer
+            continue
         name = f"tailorbird_linear_{count}"
         module.add_submodule(name, kinds[precision]()(weight, _constant(module, bias)))
         with module.graph.inserting_before(node):

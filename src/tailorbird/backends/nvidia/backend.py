@@ -13,7 +13,7 @@ from tailorbird.backends.nvidia.inspection import planned
 from tailorbird.backends.nvidia.loading import WEIGHTS
 from tailorbird.backends.nvidia.messages import Heard
 from tailorbird.backends.nvidia.options import check_options
-from tailorbird.backends.nvidia.plan import PLAN, PlanRecord, check_device, check_plan, write_record
+from tailorbird.backends.nvidia.plan import PLAN, PlanRecord, check_device, check_gated, check_plan, write_record
 from tailorbird.backends.nvidia.session import NvidiaSession
 from tailorbird.backends.nvidia.targets import architectures_of, check_target
 from tailorbird.backends.nvidia.timing import KeptFile, TimingCache
@@ -67,6 +67,7 @@ class NvidiaBackend(Backend):
     def _check(self, engine: Path, candidate: Candidate) -> None:
         record = check_plan(engine, self.flavour, version(self.flavour))
         check_device(record, cuda.device())
+        check_gated(record, cuda.device(), architectures_of(candidate.target.arch))
 
     def _open(self, engine: Path, candidate: Candidate, signature: Signature) -> Session:
         self._check(engine, candidate)

@@ -117,6 +117,20 @@ def check_device(record: PlanRecord, device: Device) -> None:
                            hint="install a newer NVIDIA driver")  # fmt: skip
 
 
+def check_gated(record: PlanRecord, device: Device, named: tuple[str, ...]) -> None:
+    """Raise :class:`BackendError` on one of several architectures of a plan where its gate did not run.
+
+    Args:
+        record: kept beside the plan.
+        device: that is to run it.
+        named: architectures of the engine's target: the plan's own, or the one that it was qualified on.
+    """
+    if device.arch in record.architectures and device.arch not in named:
+        raise BackendError("the engine was qualified on another architecture", got=" ".join(named),
+                           expected=f"{device.arch} ({device.name})",
+                           hint="qualify the bundle that it came from on this device, too")  # fmt: skip
+
+
 def _loads(written: str, here: str, version_compatible: bool) -> bool:
     """A plan loads into the very version that wrote it; one built to be compatible also into later ones of its major.
 

@@ -8,12 +8,15 @@ other is 0 or 1, as a mask or a flag is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from tailorbird.domain.dtype import Array, DType
 from tailorbird.domain.signature import Shapes, Signature
+
+if TYPE_CHECKING:  # a graph is read by who hands it in
+    import onnx
 
 _PASS_THROUGH = frozenset(
     {"Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}

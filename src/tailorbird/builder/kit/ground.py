@@ -38,6 +38,8 @@ class KitGround:
         """Inputs and reference outputs, in the kit's folder."""
         self.program = ""
         """No user's code travels in a kit."""
+        self.kit = kit.digest
+        """Digest of the kit's manifest."""
 
     @property
     def normalised(self) -> Path:

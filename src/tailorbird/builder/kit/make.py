@@ -15,7 +15,7 @@ from tailorbird.builder.groundwork import ANSWERS, PROBES, Answers, Groundwork, 
 from tailorbird.builder.kit.ground import CASES, GROUND, LOWERED, LOWERED_RECORD, KitGround
 from tailorbird.builder.lowering.lowering import Lowering, Made
 from tailorbird.builder.travel import MOST_BYTES, bounded
-from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.candidate import Candidate, Form
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.entry import RECORD
 from tailorbird.domain.errors import TailorbirdError
@@ -32,7 +32,7 @@ class Stuff:
     """Laid."""
     lowering: Lowering
     candidates: Sequence[Candidate]
-    """What could race on the target; their graphs go into the kit."""
+    """What could race on the target; their graphs are made for the kit, beside those that are made already."""
     config: BuildConfig
     provenance: Provenance
 
@@ -66,6 +66,8 @@ def _lower_all(stuff: Stuff, log: BuildLog) -> None:
     """Every graph that a candidate is compiled from; one that cannot be made is a line of the log."""
     refused: set[str] = set()
     for candidate in stuff.candidates:
+        if candidate.form is Form.PROGRAM:  # what it is compiled from stays behind
+            continue
         try:
             stuff.lowering.graph(candidate)
         except TailorbirdError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import tempfile
 import time
@@ -14,7 +13,7 @@ import msgspec
 from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.cases.data import load_set
 from tailorbird.builder.cases.split import InputSet, digest_sets
-from tailorbird.builder.fingerprint import code_digest
+from tailorbird.builder.fingerprint import code_digest, version_of
 from tailorbird.builder.precision.records import LOW, LowerArgs, Lowered
 from tailorbird.builder.recall import Recall
 from tailorbird.domain.errors import TailorbirdError
@@ -134,7 +133,7 @@ class Casting:
             "of": source.key,
             "precision": precision,
             "tailorbird code": code_digest(CODE),
-            "packages": {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime")},
+            "packages": {name: version_of(name) for name in ("onnx", "onnxruntime")},
             "samples": self._samples_digest(),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ import msgspec
 from tailorbird.backends.host import cpu_facts
 from tailorbird.backends.isolate import Worker
 from tailorbird.builder.buildlog import BuildLog
-from tailorbird.builder.fingerprint import code_digest
+from tailorbird.builder.fingerprint import code_digest, version_of
 from tailorbird.builder.lowering.casting import Casting, Source
 from tailorbird.builder.lowering.exporting import Exporting
 from tailorbird.builder.precision.records import LOW
@@ -54,6 +53,8 @@ class Material(msgspec.Struct, frozen=True):
     """``.npz`` files to look at ranges on where there are no samples: what the gate judges by."""
     program: str = ""
     """The PyTorch program, as the user named it; empty where the source is none."""
+    kit: str = ""
+    """Digest of the build kit it all came in, which holds too few samples to calibrate on; empty where in none."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -190,7 +191,11 @@ class Lowering:
         return place
 
     def _first(self, quantisation: Quantisation, known: Method, folder: Path) -> None:
-        self._log.write("quantising", method=" ".join(quantisation.words))
+        words = " ".join(quantisation.words)
+        if self._material.kit and known.ranges:
+            raise TailorbirdError("the build kit does not hold the calibrated graph", got=words,
+                                  hint="make the kit again")  # fmt: skip
+        self._log.write("quantising", method=words)
         self._quantise(quantisation, known, "", folder)
 
     def _derived(self, quantisation: Quantisation, known: Method) -> Path:
@@ -234,9 +239,10 @@ class Lowering:
             "quantisation": quantisation,
             "version": known.version,
             "tailorbird code": code_digest(("builder/graph", "builder/quantise", "domain")),
-            "packages": {name: _version_of(name) for name in (known.package, *known.beside)},
+            "packages": {name: version_of(name) for name in (known.package, *known.beside)},
             "model": self._material.digest,
             "data": self._material.data_digest if known.ranges else "",
+            "kit": self._material.kit if known.ranges else "",
             "seed": self._material.seed,
             "isa": cpu_facts()["isa"],
         }
@@ -253,10 +259,3 @@ def _write(path: Path, record: Any) -> None:
 
 def _record(place: Path) -> Quantised:
     return msgspec.json.decode((place / _RECORD).read_bytes(), type=Quantised)
-
-
-def _version_of(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

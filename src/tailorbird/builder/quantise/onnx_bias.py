@@ -41,7 +41,7 @@ def channel_means(
         probe.graph.node.append(helper.make_node("GlobalAveragePool", [name], [_asked(name)], name=_asked(name)))
         probe.graph.output.append(helper.make_empty_tensor_value_info(_asked(name)))
     sums: dict[str, Array] = {}
-    rows = 0
+    rows: dict[str, int] = {}
     with border():
         write_model(probe, scratch / "means.onnx")
         session = open_session(scratch / "means.onnx", threads)
@@ -50,8 +50,8 @@ def channel_means(
             for name, array in zip(values, got, strict=True):
                 total = np.asarray(array, np.float64).reshape(*array.shape[:2]).sum(0)
                 sums[name] = sums.get(name, 0.0) + total
-            rows += len(got[0])
-    return {name: (total / max(rows, 1)).tolist() for name, total in sums.items() if np.isfinite(total).all()}
+                rows[name] = rows.get(name, 0) + len(array)  # each value has leading dims of its own
+    return {name: (total / max(rows[name], 1)).tolist() for name, total in sums.items() if np.isfinite(total).all()}
 
 
 def save(means: Means, folder: Path) -> None:

@@ -6,28 +6,28 @@ A runtime knows the engine's graph, where quantisers have added nodes and rename
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-import onnx
 
 from tailorbird.domain.layers import Layer
 
 
-def attributed(layers: Sequence[Layer], graph: onnx.GraphProto) -> tuple[Layer, ...]:
-    """The layers with their ``nodes`` as names of this graph's nodes, in the graph's order.
+def attributed(layers: Sequence[Layer], graph_nodes: Sequence[Any]) -> tuple[Layer, ...]:
+    """The layers with their ``nodes`` as names of a graph's nodes, in the graph's order.
 
     A node belongs to the layers that name it; where none does, to those that name what it gives out.
 
     Args:
         layers: as :meth:`tailorbird.backends.base.Session.profile` gives them.
-        graph: the normalised main graph; every node has a name of its own.
+        graph_nodes: of the normalised main graph; every one has a name of its own.
     """
     said: dict[str, list[int]] = {}
     for number, layer in enumerate(layers):
         for name in layer.nodes:
             said.setdefault(name, []).append(number)
     parts: list[list[str]] = [[] for _ in layers]
-    for node in graph.node:
+    for node in graph_nodes:
         values = (number for value in node.output for number in said.get(value, ()))
         for number in said.get(node.name) or values:
             parts[number].append(node.name)

@@ -113,7 +113,7 @@ def candidates_for(
     for one in able:
         ways, reasons = quantisations_of(one, wanted, config.ranges, calibrated, ready)
         left_out += reasons
-        for threads, instances in _widths(config) if one.takes_threads else [(1, 1)]:
+        for threads, instances in _widths(config, one.runs_here) if one.takes_threads else [(1, 1)]:
             found += [
                 Candidate(one.target, precision, profile, mode, threads, options, None, instances, one.form)
                 for precision in one.precisions
@@ -189,8 +189,8 @@ def baseline_of(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -
 
 def by_promise(candidates: Sequence[Candidate], able: Iterable[Capabilities]) -> tuple[Candidate, ...]:
     """The most promising first, and the baseline, which leads only where it is measured, in its own place."""
-    favourites = {one.target: one.quantised[0] for one in able if one.quantised}
-    return tuple(sorted(candidates, key=lambda one: _promise(one, favourites.get(one.target, ""))))
+    favourites = _favourites(able)
+    return tuple(sorted(candidates, key=lambda one: _promise(one, favourites)))
 
 
 def _is_plain(candidate: Candidate) -> bool:
@@ -200,21 +200,30 @@ def _is_plain(candidate: Candidate) -> bool:
 def _ordered(found: Sequence[Candidate], able: Sequence[Capabilities]) -> tuple[Candidate, ...]:
     """The baseline, then by promise, so that whatever is stopped early is stopped against a strong rival."""
     baseline = baseline_of(found, able)
-    favourites = {one.target: one.quantised[0] for one in able if one.quantised}
-    return tuple(sorted(found, key=lambda one: (one.name != baseline, _promise(one, favourites.get(one.target, "")))))
+    favourites = _favourites(able)
+    return tuple(sorted(found, key=lambda one: (one.name != baseline, _promise(one, favourites))))
 
 
-def _promise(candidate: Candidate, favourite: str) -> tuple[int, int, int, int, bool, str]:
-    """More threads, bolder precision, static shapes first: the sooner a fast one is known, the more is stopped early.
+def _favourites(able: Iterable[Capabilities]) -> frozenset[tuple[Target, str]]:
+    """Each backend's usual ways, one to each precision: the first that it names."""
+    first = {(one.target, method(name).precision): name for one in able for name in reversed(one.quantised)}
+    return frozenset((target, name) for (target, _), name in first.items())
 
-    A backend's favourite way to INT8 comes before float, and the others after it: a float engine is made in seconds,
-    a calibrated one in minutes when the model is large, and time is bounded.
+
+def _promise(
+    candidate: Candidate, favourites: frozenset[tuple[Target, str]]
+) -> tuple[bool, int, int, int, int, bool, str]:
+    """Accelerators, more threads, bolder precision, static shapes first: the sooner a fast one, the more stops early.
+
+    A backend's favourite way to INT8 or FP8 comes before float, and the others after it: a float engine is made in
+    seconds, a calibrated one in minutes when the model is large, and time is bounded.
     """
     quantised = candidate.quantisation
-    tier = 1 if quantised is None else 0 if quantised.method == favourite else 2
+    tier = 1 if quantised is None else 0 if (candidate.target, quantised.method) in favourites else 2
+    hosted = candidate.target.device == "cpu"  # threads of an accelerator's engine mean nothing
     rest = quantised.rest.rank if quantised else 0
     static = candidate.shape_mode is ShapeMode.STATIC
-    return (-candidate.threads, tier, -candidate.precision.rank, -rest, not static, candidate.target.runtime)
+    return (hosted, -candidate.threads, tier, -candidate.precision.rank, -rest, not static, candidate.target.runtime)
 
 
 def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:
@@ -223,9 +232,13 @@ def _modes(profile: Profile, dynamic: bool) -> Sequence[ShapeMode]:
     return (ShapeMode.STATIC, ShapeMode.DYNAMIC) if profile.is_static else (ShapeMode.DYNAMIC,)
 
 
-def _widths(config: BuildConfig) -> Sequence[tuple[int, int]]:
-    """Threads and instances: all cores or one for a single request; for throughput, ways to fill the cores."""
-    asked, cores = tuple(dict.fromkeys(config.threads)), usable_cores()
+def _widths(config: BuildConfig, here: bool) -> Sequence[tuple[int, int]]:
+    """Threads and instances: all cores or one for a single request; for throughput, ways to fill the cores.
+
+    Of a device that is not here the cores are the most threads that the user names.
+    """
+    asked = tuple(dict.fromkeys(config.threads))
+    cores = usable_cores() if here else max(asked, default=1)
     if any(count < 1 for count in asked):
         raise UsageError("threads must be positive", got=", ".join(map(str, asked)))
     if config.objective is Objective.LATENCY:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 
 from tailorbird.backends import registry
 from tailorbird.backends.base import Session
@@ -144,8 +145,14 @@ def profile_engine(args: StepArgs) -> LayerTable:
     latency = median(measure([session.run], inputs, PROFILE_SECONDS))
     runs = max(LEAST_PROFILED, min(MOST_PROFILED, int(PROFILE_SECONDS * 1e3 / max(latency, 1e-3))))
     layers = session.profile(inputs, runs)
-    graph = onnx.load(args.model, load_external_data=False).graph if args.model else onnx.GraphProto()
-    return LayerTable(args.candidate.name, args.edge, runs, round(latency, 6), attributed(layers, graph))
+    nodes = _nodes(args.model) if args.model else ()
+    return LayerTable(args.candidate.name, args.edge, runs, round(latency, 6), attributed(layers, nodes))
+
+
+def _nodes(model: str) -> Sequence[Any]:
+    import onnx  # here, so that what was built elsewhere is qualified where there is none
+
+    return tuple(onnx.load(model, load_external_data=False).graph.node)
 
 
 def _trial(case: Case) -> Trial:

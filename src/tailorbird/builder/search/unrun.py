@@ -131,10 +131,14 @@ class _Foretelling:
         args = ForetellArgs(written, cases, candidate.precision, course.config.budget, course.metric, least)
         try:
             with course.worker("foretell") as worker:
-                return worker.call(_FORETELL, args, Foretold).gate
+                gate = worker.call(_FORETELL, args, Foretold).gate
         except TailorbirdError as error:
             course.log.write("not foretold", candidate=candidate.name, reason=error.message)
             return None
+        if gate.passed or gate.misses_accuracy:
+            return gate
+        course.log.write("not foretold", candidate=candidate.name, reason=gate.verdict)
+        return None  # this CPU's runtime did not manage, which says nothing of the device
 
 
 def _none(outcomes: Sequence[Outcome]) -> NoEngineError:

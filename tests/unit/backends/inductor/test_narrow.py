@@ -203,3 +203,25 @@ def test_what_own_kernels_cannot_do_is_said(tmp_path: Path, changes: Any, messag
     asked = {"precision": Precision.FP16, "mode": ShapeMode.STATIC, **changes}
     with pytest.raises(BackendError, match=message):
         compile_program(tmp_path / "p.pt2", candidate(**asked, options={"compiler": "kernels"}), tmp_path)
+
+
+class Counting(torch.nn.Module):  # type: ignore[misc]
+    """A mean that every run moves: what one request says leaks into the answer to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(64))
+
+    def forward(self, x: Any) -> Any:
+        self.mean.mul_(0.9).add_(x.mean(0))
+        return (x - self.mean,)
+
+
+def test_own_kernels_take_no_program_that_keeps_state(tmp_path: Path) -> None:
+    from tailorbird.backends.inductor.compile import compile_program
+    from tailorbird.backends.program import save_program
+
+    save_program(exported(Counting()), NAMES, tmp_path / "p.pt2")
+    chosen = candidate(Precision.FP16, ShapeMode.STATIC, options={"compiler": "kernels"})
+    with pytest.raises(BackendError, match="the program keeps state or writes into its inputs: got aten::"):
+        compile_program(tmp_path / "p.pt2", chosen, tmp_path)

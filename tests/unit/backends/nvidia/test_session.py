@@ -187,6 +187,25 @@ def test_kernels_that_a_device_compiled_are_kept_for_it(candidate: Candidate, fo
             agree(DENSE, second.run(DENSE.inputs))
 
 
+def test_an_engine_for_several_devices_opens_where_its_gate_ran(
+    candidate: Candidate, folder: Path, tmp_path: Path
+) -> None:
+    candidate = msgspec.structs.replace(candidate, target=Target.parse("tensorrt_rtx:cuda:sm86_sm89"))
+    gated = msgspec.structs.replace(candidate, target=Target.parse("tensorrt_rtx:cuda:sm86"))
+    backend = TensorRtRtxBackend()
+    with tensorrt_rtx_on(CudaRuntime(8, 9)):
+        backend.compile(DENSE.write(tmp_path), candidate, folder)
+        backend.check(folder, candidate)
+        with pytest.raises(BackendError) as refused:
+            backend.check(folder, gated)
+    assert refused.value.message == (
+        "the engine was qualified on another architecture: got sm86, expected sm89 (Stand-in)\n"
+        "Hint: qualify the bundle that it came from on this device, too"
+    )
+    with tensorrt_rtx_on(CudaRuntime(8, 6)):
+        backend.check(folder, gated)
+
+
 def test_what_the_library_itself_finds_lacking_is_named(candidate: Candidate, folder: Path, tmp_path: Path) -> None:
     candidate = msgspec.structs.replace(candidate, target=Target.parse("tensorrt_rtx:cuda:sm86"))
     backend = TensorRtRtxBackend()

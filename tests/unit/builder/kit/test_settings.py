@@ -20,6 +20,27 @@ def test_without_a_word_the_kit_decides() -> None:
     assert finishing(KIT, BuildConfig()) == KIT
 
 
+def test_what_is_said_counts_though_it_is_what_holds_without() -> None:
+    kit = BuildConfig(time_budget=60.0, threads=(4,), seed=7)
+    assert finishing(kit, BuildConfig()).time_budget == 60
+    found = finishing(kit, BuildConfig(), {"time_budget", "threads"})
+    assert (found.time_budget, found.threads) == (300, ())
+    with pytest.raises(UsageError, match="a build kit has its own seed: got 0, expected the kit's"):
+        finishing(kit, BuildConfig(), {"seed"})
+
+
+def test_limits_are_said_one_by_one() -> None:
+    kit = BuildConfig(limits=Limits(seconds=60, memory_bytes=1 << 20))
+    assert finishing(kit, BuildConfig(limits=Limits(seconds=5))).limits == Limits(5, 1 << 20)
+    assert finishing(kit, BuildConfig(), {"limits", "limits.seconds"}).limits == Limits(600, 1 << 20)
+
+
+def test_what_the_kit_says_itself_may_be_said_again() -> None:
+    """As the file of settings does that the kit was made by."""
+    said = BuildConfig(opt_shapes=KIT.opt_shapes, budget=parse_budget("99.9%"), threads=(1,))
+    assert finishing(KIT, said).threads == (1,)
+
+
 @pytest.mark.parametrize(
     ("said", "what"),
     [

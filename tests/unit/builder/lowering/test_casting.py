@@ -1,5 +1,6 @@
 """Which file a candidate is compiled from, when its precision is in the graph: made once, kept, told."""
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def candidate(precision: Precision, quantisation: Quantisation | None = None, fo
 class Workshop:
     """A lowering of one model in a directory; several of them share a cache."""
 
-    def __init__(self, folder: Path, made: onnx.ModelProto, calibrated: bool = True) -> None:
+    def __init__(self, folder: Path, made: onnx.ModelProto, calibrated: bool = True, kit: str = "") -> None:
         source = save(made, folder / "normalised.onnx")
         files = [folder / f"sample{index}.npz" for index in range(3)]
         for index, file in enumerate(files):
@@ -46,7 +47,8 @@ class Workshop:
         self.work = folder / f"work{sum(path.is_dir() for path in folder.iterdir())}"
         self.work.mkdir()
         log = BuildLog(self.work / "build.jsonl", self.events.append)
-        material = Material(str(source), source_digest(source), samples if calibrated else (), "data", 1, 0, samples)
+        material = Material(str(source), source_digest(source), samples if calibrated else (), "data", 1, 0, samples,
+                            kit=kit)  # fmt: skip
         recall = Recall(folder / "cache", log, self.work, "net")
         self.lowering = Lowering(material, Limits(), self.work, recall, log)
 
@@ -134,6 +136,33 @@ def test_what_was_made_elsewhere_is_taken(tmp_path: Path) -> None:
     other.lowering.take(shop.lowering.made())
     assert [other.lowering.graph(one) for one in wanted] == files
     assert other.events == []
+
+
+def test_a_kit_does_not_calibrate_on_the_few_samples_it_holds(tmp_path: Path) -> None:
+    shop, asked = Workshop(tmp_path, convolutions(), kit="sha256:kit"), candidate(Precision.INT8, SYMMETRIC)
+    with pytest.raises(TailorbirdError) as caught:
+        shop.lowering.graph(asked)
+    assert caught.value.message == (
+        "the build kit does not hold the calibrated graph: got qdq-symmetric\nHint: make the kit again"
+    )
+    assert not shop.told("quantising")
+    whole = Workshop(tmp_path, convolutions())
+    whole.lowering.graph(asked)
+    assert [one["cached"] for one in whole.told("quantised")] == [False], "nothing was kept under the full data's key"
+
+
+def test_a_runtime_whose_version_is_not_told_does_not_end_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.metadata.version
+
+    def told(package: str) -> str:  # as where its distribution has another name: onnxruntime-gpu
+        if package == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return real(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", told)
+    assert Workshop(tmp_path, convolutions()).lowering.graph(candidate(Precision.FP16)).exists()
 
 
 def test_there_is_no_program_of_an_onnx_source(tmp_path: Path) -> None:

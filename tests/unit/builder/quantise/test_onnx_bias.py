@@ -9,7 +9,7 @@ from tailorbird.builder.cases.data import save_set
 from tailorbird.builder.quantise.onnx_bias import channel_means, load, save, shift_of
 from tailorbird.domain.errors import TailorbirdError
 from tests.unit.builder.graphs import model, value
-from tests.unit.builder.quantise.onnx_graphs import const, images, node, normal
+from tests.unit.builder.quantise.onnx_graphs import const, images, node, normal, numbers
 
 
 def test_means_are_over_rows_places_and_samples_of_any_number(tmp_path: Path) -> None:
@@ -23,6 +23,17 @@ def test_means_are_over_rows_places_and_samples_of_any_number(tmp_path: Path) ->
     everything = np.concatenate([sample["x"] for sample in samples])
     np.testing.assert_allclose(found["x"], everything.mean((0, 2, 3)), atol=1e-6)
     assert channel_means(made, [], tuple(map(str, files)), tmp_path, 1) == {}
+
+
+def test_each_value_is_divided_by_rows_of_its_own(tmp_path: Path) -> None:
+    """What a reshape puts into the batch are rows, too."""
+    made = model([node("Reshape", "x shape", "folded")], [value("x", [1, 6, 2, 2])], [value("folded", None)],
+                 [numbers("shape", 2, 3, 2, 2, dtype=np.int64)])  # fmt: skip
+    given = {"x": images(0, 2)["x"][:1].repeat(2, 1)[..., :2, :2].copy()}
+    save_set(tmp_path / "a.npz", given)
+    found = channel_means(made, ["x", "folded"], (str(tmp_path / "a.npz"),), tmp_path, 1)
+    np.testing.assert_allclose(found["folded"], given["x"].reshape(2, 3, 2, 2).mean((0, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(found["x"], given["x"].mean((0, 2, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("group", [1, 2, 6])

@@ -22,7 +22,7 @@ def layer(name: str, *nodes: str) -> Layer:
 
 
 def nodes_of(*layers: Layer) -> list[tuple[str, ...]]:
-    return [one.nodes for one in attributed(layers, graph())]
+    return [one.nodes for one in attributed(layers, graph().node)]
 
 
 def test_nodes_come_in_the_graphs_order_once_each() -> None:
@@ -51,5 +51,5 @@ def test_two_layers_may_share_a_node() -> None:
 
 
 def test_nothing_else_of_a_layer_changes() -> None:
-    (one,) = attributed([Layer("n", "k", "int8", 2.5, ("product",))], graph())
+    (one,) = attributed([Layer("n", "k", "int8", 2.5, ("product",))], graph().node)
     assert one == Layer("n", "k", "int8", 2.5, ("product",))

@@ -53,6 +53,23 @@ def test_lower_precision_comes_first_then_more_threads_first_of_all() -> None:
     ]
 
 
+def test_an_accelerators_ways_come_before_the_cpus_but_for_the_baseline() -> None:
+    card = Capabilities(Target("g", "cuda", "sm90"), (Precision.FP32, Precision.FP16), FORMAT, takes_threads=False)
+    assert names(STATIC, able("a", "fp32 bf16", baseline=True), card, dynamic=False, threads=(4,)) == [
+        "a fp32 static t4",
+        "g fp16 static t1",
+        "g fp32 static t1",
+        "a bf16 static t4",
+    ]
+
+
+def test_a_backends_favourite_is_of_each_precision() -> None:
+    ways = ("qdq-symmetric", "qdq-fp8", "qdq")
+    found = candidates_for(STATIC, BuildConfig(threads=(1,)), False, [able("a", quantised=ways)], ready=frozenset(ways))
+    methods = [one.quantisation.method if one.quantisation else "" for one in found.candidates]
+    assert list(dict.fromkeys(methods)) == ["qdq-symmetric", "qdq-fp8", "", "qdq"]
+
+
 def test_variants_and_backends_without_threads() -> None:
     found = names(STATIC, able("a", takes_threads=False, variants=({}, {"fuse": True})), dynamic=False, threads=(1, 4))
     assert found == ["a fp32 static t1", "a fp32 static t1 fuse=true"]

@@ -11,6 +11,7 @@ from tailorbird.builder.search.candidates import by_promise, candidates_for, cap
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import UsageError
 from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
 from tailorbird.domain.target import Target
@@ -46,6 +47,16 @@ def test_a_target_that_makes_no_sense_is_refused(settings: dict[str, Any], what:
     with pytest.raises(UsageError) as caught:
         capabilities_for(BuildConfig(**settings))
     assert caught.value.what == what
+
+
+def test_the_cores_of_a_machine_elsewhere_are_the_most_threads_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "usable_cores", lambda: 64)
+    config = BuildConfig(threads=(8, 2), objective=Objective.THROUGHPUT)
+    widths = {}
+    for here in (True, False):
+        found = candidates_for(PROFILE, config, False, [able("fp32", runs_here=here)]).candidates
+        widths[here] = {(one.threads, one.instances) for one in found}
+    assert widths == {True: {(8, 8), (2, 32)}, False: {(8, 1), (2, 4)}}
 
 
 def test_by_promise_the_baseline_has_no_privilege() -> None:

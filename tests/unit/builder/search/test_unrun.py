@@ -49,6 +49,13 @@ class Graphs:
             graph.opset_import.append(helper.make_opsetid("of.nobody", 1))
         return save(graph, self._folder / f"{precision}.onnx")
 
+    def failing(self, precision: Precision) -> Path:
+        """One that opens, and fails at every run: it reads a row that is not there."""
+        nodes = [helper.make_node("Gather", ["x", "far"], ["y"], axis=0)]
+        far = onnx.numpy_helper.from_array(np.int64([99, 99, 99]), "far")
+        graph = model(nodes, [value("x", ["n", 4])], [value("y", ["m", 4])], [far])
+        return save(graph, self._folder / f"{precision}.onnx")
+
     def graph(self, candidate: Candidate) -> Path:
         path = self._folder / f"{candidate.precision}.onnx"
         if not path.exists():
@@ -103,6 +110,18 @@ def test_what_is_known_to_hold_is_taken_before_what_nobody_can_tell_of(
     assert found["fp8"].reason == "the method refused: got a reason"
     assert [event["candidate"].split()[1] for event in events if event["event"] == "not foretold"] == ["bf16"]
     assert [path.name.split("_")[1] for path in course.folder.iterdir() if path.is_dir()] == ["fp16"]
+
+
+def test_a_failure_of_this_cpus_runtime_says_nothing_of_the_device(
+    course: Course, events: list[dict[str, Any]]
+) -> None:
+    graphs: Any = course.lowering
+    graphs.failing(Precision.FP16)
+    outcome = tried(course, Precision.FP16)["fp16"]
+    assert outcome.status is Status.CHOSEN
+    assert "run on this CPU" not in outcome.reason
+    (said,) = [event["reason"] for event in events if event["event"] == "not foretold"]
+    assert said.startswith("engine runs BackendError: onnxruntime could not run the engine")
 
 
 def test_where_nothing_is_known_of_any_the_first_is_taken(course: Course) -> None:

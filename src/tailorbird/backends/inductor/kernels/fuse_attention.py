@@ -75,7 +75,12 @@ def _slice(node: Any, cut: tuple[int, ...] | None) -> tuple[Any, int] | None:
         return None
     given = arguments(node)
     last = given["dim"] in {-1, 2} and given["step"] == 1
-    return (given["self"], given["start"] or 0) if last and shape == (*cut[:2], cut[2] * cut[3]) else None
+    whole, start = fixed_shape(given["self"]), given["start"] or 0
+    if whole is None:
+        return None
+    if start < 0:
+        start += whole[-1]
+    return (given["self"], start) if last and shape == (*cut[:2], cut[2] * cut[3]) else None
 
 
 def _joined(node: Any) -> Any:

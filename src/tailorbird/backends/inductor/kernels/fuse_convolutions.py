@@ -68,14 +68,16 @@ def _fuse_sum(graph_module: Any, node: Any, total: Any) -> int:
     """ReLU of a sum: of two convolutions of one pixel each, or of a convolution and anything of its shape."""
     if len(total.args) != 2 or total.kwargs:
         return 0
+    shapes = {fixed_shape(one) for one in (total, *total.args)}
+    if len(shapes) != 1 or None in shapes:  # a kernel adds elements of one place, and broadcasts nothing
+        return 0
     layers = [_layer(graph_module, one) if only_user(one) is total else None for one in total.args]
     if all(layers):
         by_stride = sorted((layer for layer in layers if layer), key=lambda layer: int(layer["stride"]))
         if _is_pair(by_stride):
             return _fuse_pair(graph_module, node, *by_stride)
     for layer, residual in zip(layers, total.args[::-1], strict=True):
-        same = fixed_shape(total) == fixed_shape(residual)
-        if layer is not None and same and layer["channels"] > 4:
+        if layer is not None and layer["channels"] > 4:
             return _fuse(graph_module, node, layer, residual, "relu")
     return 0
 

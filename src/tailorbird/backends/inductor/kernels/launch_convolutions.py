@@ -12,6 +12,7 @@ from tailorbird.backends.inductor.kernels.launch_products import launch_tile, ti
 from tailorbird.backends.inductor.kernels.launching import (
     LIBRARY,
     MULTIPROCESSORS,
+    OFFSETS,
     Config,
     Kernel,
     cdiv,
@@ -40,6 +41,8 @@ class Conv(Kernel):
         if not is_half(x, weight, bias) or channels % 32 or out % 32 or not _addressable(x):
             return []
         pixels = x.shape[0] * _size(x.shape[2], height, stride, padding) * _size(x.shape[3], width, stride, padding)
+        if pixels * out >= OFFSETS:
+            return []
         found = _sample([("tile", *config) for config in _tiles(pixels, out, channels, height * width)])
         if (height, width, stride, padding) == (1, 1, 1, 0):
             found += _sample([("product", *config, 1) for config in tiles(pixels, out, channels)])
@@ -91,6 +94,8 @@ class ConvPair(Kernel):
         if not is_half(y, weight, x, shortcut, bias) or narrow or not _addressable(x):
             return []
         pixels, out = y.numel() // y.shape[1], len(weight)
+        if pixels * out >= OFFSETS:
+            return []
         found: list[Config] = []
         for bm, bn, bk, stages, warps in product((32, 64, 128), (32, 64, 128, 256), (64, 128), (2, 3, 4), (4, 8)):
             divides = weight.shape[1] % bk == 0 and shortcut.shape[1] % bk == 0 and out % bn == 0

@@ -66,12 +66,13 @@ class LinearNorm8(Kernel):
     def _launch(self, *args: Any) -> Any:
         x, weight, residual, gamma, beta, eps = args[0], args[2], *args[5:9]
         flat, width = x.reshape(-1, x.shape[-1]), len(weight)
+        residual = residual.contiguous()  # what is given out has its strides, and rows are written one after another
         made = residual.new_empty((len(flat), width))
         launch((flat, *args[1:5], "", False), made, self.config, self._flags())
         normed = torch().empty_like(residual)
         eight, scales = _eight_like(residual)
         device_module("eight").sum_norm8[(len(flat),)](
-            made, residual.contiguous(), gamma, beta, normed, eight, scales, eps, N=width, NP=power(width),
+            made, residual, gamma, beta, normed, eight, scales, eps, N=width, NP=power(width),
             num_warps=4 if width <= 1024 else 8, **self._flags())  # fmt: skip
         return normed, eight, scales
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from tailorbird.backends.inductor.kernels.launching import Config, Kernel, cdiv, device_module, is_half, power
+from tailorbird.backends.inductor.kernels.launching import OFFSETS, Config, Kernel, cdiv, device_module, is_half, power
 from tailorbird.backends.inductor.restructure.editing import torch
 
 
@@ -17,8 +17,14 @@ class ConvFirst(Kernel):
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
-        weight, bias = args[1:3]
-        fits = is_half(weight, bias) and power(len(weight)) == len(weight) and 16 <= len(weight) <= 256
+        x, weight, bias = args[:3]
+        outputs = x.shape[0] * x.shape[2] * x.shape[3] * len(weight)  # as many, at a stride of one, and no more
+        fits = (
+            is_half(weight, bias)
+            and outputs < OFFSETS
+            and power(len(weight)) == len(weight)
+            and 16 <= len(weight) <= 256
+        )
         return [("rows", *each) for each in product((64, 128, 256), (2, 3, 4), (4, 8))] if fits else []
 
     def _launch(self, x: Any, weight: Any, bias: Any, width: int, stride: int, padding: int, activation: str) -> Any:
@@ -49,6 +55,7 @@ class MaxPool(Kernel):
     def _configs(cls, *args: Any) -> list[Config]:
         x, kernel, _, _ = args
         fits = is_half(x) and power(x.shape[1]) == x.shape[1] and x.shape[1] <= 1024 and kernel <= 3
+        fits = fits and x.numel() < OFFSETS
         return [("rows", *each) for each in product((4, 8, 16, 32, 64), (2, 4, 8))] if fits else []
 
     def _launch(self, x: Any, kernel: int, stride: int, padding: int) -> Any:
@@ -72,7 +79,7 @@ class MeanPool(Kernel):
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
         x = args[0]
-        fits = is_half(x) and x.shape[2] * x.shape[3] <= 256
+        fits = is_half(x) and x.shape[2] * x.shape[3] <= 256 and x.numel() < OFFSETS
         return [("rows", block, warps) for block, warps in product((32, 64, 128), (2, 4))] if fits else []
 
     def _launch(self, x: Any) -> Any:

@@ -102,6 +102,7 @@ class LinearNorm(Kernel):
         return found
 
     def _launch(self, x: Any, weight: Any, bias: Any, residual: Any, gamma: Any, beta: Any, eps: float) -> Any:
+        residual = residual.contiguous()  # what is given out has its strides, and rows are written one after another
         flat, out = x.reshape(-1, x.shape[-1]), len(weight)
         parts = int(self.config[-1]) if self.config[0] == "tile" else 1
         made = self._product(flat, weight, bias, parts)
@@ -110,7 +111,7 @@ class LinearNorm(Kernel):
             torch().empty_like(residual, dtype=torch().float32 if self.keeps == 2 else None) if self.keeps else normed
         )
         device_module("norms").sum_norm[(len(flat),)](
-            made, bias, residual.contiguous(), gamma, beta, normed, more, len(flat) * out, eps, N=out, NP=power(out),
+            made, bias, residual, gamma, beta, normed, more, len(flat) * out, eps, N=out, NP=power(out),
             PARTS=parts if parts > 1 else 0, KEEP=self.keeps, num_warps=4 if out <= 1024 else 8,
             **self._flags())  # fmt: skip
         return (normed, (more, normed), (normed, more))[self.keeps]

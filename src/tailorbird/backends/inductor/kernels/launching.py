@@ -25,6 +25,9 @@ SHARED_BYTES = 227_000
 PREFETCHED_ROWS = 4096
 """Rows below which a product asks for its weights ahead."""
 
+OFFSETS = 1 << 30
+"""Elements of one tensor that kernels take: offsets have 32 bits, and padding may add some."""
+
 
 class Options(msgspec.Struct, frozen=True):
     """What holds for all kernels of an engine."""

@@ -21,11 +21,13 @@ def cast(graph_module: Any, precision: str, device: str) -> Any:
         The same module, its weights on the device.
     """
     half = {"fp16": torch().float16, "bf16": torch().bfloat16}.get(precision)
+    borders = set()
     if half is not None:
         _cast_weights(graph_module, half)
-        _cast_borders(graph_module, half)
+        borders = _cast_borders(graph_module, half)
     for node in graph_module.graph.nodes:
-        node.args, node.kwargs = _retyped(node, (node.args, dict(node.kwargs)), half, torch().device(device))
+        kept = None if node in borders else half
+        node.args, node.kwargs = _retyped((node.args, dict(node.kwargs)), kept, torch().device(device))
     return tidy(graph_module).to(device)
 
 
@@ -38,10 +40,18 @@ def _cast_weights(graph_module: Any, half: Any) -> None:
         value = getattr(module, name)
         if isinstance(value, torch().Tensor) and value.is_floating_point() and value.dtype != half:
             module._parameters.pop(name, None)
-            module._buffers[name] = value.detach().to(half)
+            module._buffers[name] = _in_range(value.detach(), half)
 
 
-def _cast_borders(graph_module: Any, half: Any) -> None:
+def _in_range(value: Any, half: Any) -> Any:
+    """Numbers beyond the type's range become its ends: a row of a mask that is -inf everywhere would be NaN."""
+    most = torch().finfo(half).max
+    return torch().where(value.isinf(), value, value.clamp(-most, most)).to(half)
+
+
+def _cast_borders(graph_module: Any, half: Any) -> set[Any]:
+    """Casts behind inputs and before outputs; returns them."""
+    made = set()
     graph, to = graph_module.graph, torch().ops.aten.to.dtype
     given = [node for node in graph.nodes if node.op == "placeholder"]
     for node in given:
@@ -49,25 +59,27 @@ def _cast_borders(graph_module: Any, half: Any) -> None:
             with graph.inserting_after(given[-1]):
                 new = graph.call_function(to, (node, half))
             node.replace_all_uses_with(new, delete_user_cb=lambda user, new=new: user is not new)
+            made.add(new)
     output = next(node for node in graph.nodes if node.op == "output")
     for node in {node for node in output.all_input_nodes if _is_float(node)}:
         with graph.inserting_before(output):
             new = graph.call_function(to, (node, dtype_of(node)))
         output.replace_input_with(node, new)
+        made.add(new)
+    return made
 
 
 def _is_float(node: Any) -> bool:
     return str(dtype_of(node)).removeprefix("torch.") in _FLOATS
 
 
-def _retyped(node: Any, tree: Any, half: Any, device: Any) -> Any:
+def _retyped(tree: Any, half: Any, device: Any) -> Any:
     """Types and devices that the program named, as they are now; numbers beyond the type's range become its ends."""
-    is_border = any(user.op == "output" for user in node.users) or any(n.op == "placeholder" for n in _sources(node))
 
     def changed(value: Any) -> Any:
         if isinstance(value, torch().device):
             return device
-        if half is None or is_border:
+        if half is None:
             return value
         if isinstance(value, torch().dtype) and str(value).removeprefix("torch.") in _FLOATS:
             return half
@@ -76,7 +88,3 @@ def _retyped(node: Any, tree: Any, half: Any, device: Any) -> Any:
         return value
 
     return torch().utils._pytree.tree_map(changed, tree)
-
-
-def _sources(node: Any) -> list[Any]:
-    return [source for source in node.all_input_nodes if str(node.target).startswith("aten.to")]

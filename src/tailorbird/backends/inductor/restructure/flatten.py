@@ -86,7 +86,14 @@ def _is_view(node: Any) -> bool:
     return operator_of(node) in _MAY_ALIAS or bool(any(result.alias_info is not None for result in returns))
 
 
-_MAY_ALIAS = frozenset({"aten::reshape", "aten::contiguous", "aten::to", "aten::flatten", "aten::dropout"})
+_MAY_ALIAS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("reshape", "contiguous", "to", "type_as", "flatten", "dropout"),
+        *("atleast_1d", "atleast_2d", "atleast_3d"),
+    )
+)
+"""Operators that may return what they were given although their schemas do not say so."""
 
 
 def _redirect_later_uses(node: Any) -> None:

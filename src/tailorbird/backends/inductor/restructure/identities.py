@@ -60,8 +60,8 @@ def _changes_nothing(node: Any) -> bool:
         return is_inference(node)
     if kind in _CASTS:
         return _same_type(node, source)
-    if kind in _SHAPES:
-        return _same_shape(node, source)
+    if kind in _SHAPES:  # a view in another type has the same shape, and other numbers
+        return _same_shape(node, source) and dtype_of(node) == dtype_of(source)
     return kind in _COPIES and not _asks_for_a_layout(node)
 
 

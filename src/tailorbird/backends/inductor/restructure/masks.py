@@ -12,6 +12,7 @@ from tailorbird.backends.inductor.restructure.editing import (
     arguments,
     calls,
     constant,
+    dtype_of,
     fixed_shape,
     operator_of,
     replace,
@@ -29,7 +30,7 @@ def drop_true(graph_module: Any) -> int:
     for node in calls(graph_module.graph, *_AND):
         for source, other in (node.args, node.args[::-1]):
             value = constant(graph_module, other)
-            if value is not None and value.dtype == torch().bool and bool(value.all()):
+            if value is not None and value.dtype == dtype_of(source) == torch().bool and bool(value.all()):
                 _broadcast(node, source)
                 count += 1
                 break
