@@ -12,8 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# --- set-up: a stamp for each set of packages, renewed when pyproject.toml changes. What is imported is compiled then,
-# and not all of PyTorch beforehand. ---
+# --- set-up: a stamp for each set of packages, renewed when pyproject.toml changes ---
 
 # Some systems ship venv without its pip; then the pip outside installs one inside.
 $(BIN)/python:
@@ -23,17 +22,17 @@ $(BIN)/python:
 
 $(VENV)/.cpu: pyproject.toml | $(BIN)/python
 	@echo 'Installing the runtimes into $(VENV): a minute or two, once.'
-	@$(PIP) install --quiet --no-compile --editable '.[cpu,demo]'
+	@$(PIP) install --quiet --editable '.[cpu,demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.cpu
 	@echo 'Installing PyTorch and the tools into $(VENV): a minute or two, once.'
-	@$(PIP) install --quiet --no-compile '$(TORCH)' --editable '.[cpu,torch,dev]'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,torch,dev]'
 	@touch $@
 
 $(VENV)/.zoo: pyproject.toml $(VENV)/.dev
 	@echo 'Installing what the models are made with into $(VENV), once.'
-	@$(PIP) install --quiet --no-compile '$(TORCH)' --editable '.[cpu,zoo,dev]'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,zoo,dev]'
 	@touch $@
 
 # --- the two commands ---
@@ -106,7 +105,7 @@ gpu-bench: $(VENV)/.zoo  ## on an NVIDIA GPU: our kernels against PyTorch's ways
 
 $(VENV)/.fuzz: pyproject.toml $(VENV)/.dev
 	@echo 'Installing what leads the fuzzing by coverage into $(VENV), once.'
-	@$(PIP) install --quiet --no-compile '$(TORCH)' --editable '.[cpu,torch,dev,fuzz]' || echo 'none for this Python: make fuzz does without'
+	@$(PIP) install --quiet '$(TORCH)' --editable '.[cpu,torch,dev,fuzz]' || echo 'none for this Python: make fuzz does without'
 	@touch $@
 
 .PHONY: fuzz stress memory
