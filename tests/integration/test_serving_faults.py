@@ -208,7 +208,7 @@ def test_an_instance_without_memory_refuses_and_lives_on(tmp_path: Path) -> None
     async def main() -> None:
         small = {"x": np.ones((2, 2), np.float32), "t": np.array([b"a"], object)}
         assert (await instance.run(small))["y"].shape == (2, 2)
-        pid = psutil.Process().children()[-1].pid
+        (pid,) = {child.pid for child in psutil.Process().children()} - before
         now = psutil.Process(pid).memory_info().vms
         _limit_memory(pid, now + (64 << 20))
         large = {"x": np.ones((12000, 12000), np.float32), "t": small["t"]}  # 576 MB in, and as much out
@@ -218,6 +218,7 @@ def test_an_instance_without_memory_refuses_and_lives_on(tmp_path: Path) -> None
             await asyncio.sleep(0.01)
         assert (await instance.run(small))["y"].shape == (2, 2)
 
+    before = {child.pid for child in psutil.Process().children()}  # other tests' may still be ending
     instance = ProcessInstance(processes.copies(tmp_path / "1"), "copies")
     try:
         instance.wait_ready()
