@@ -235,6 +235,7 @@ def test_one_bit_of_the_data_is_other_data(net: Path, tmp_path: Path, kind: str)
     assert asked.hits == {"sources", "normalised"}
 
 
+@pytest.mark.heavy
 def test_data_of_a_callable_counts_by_what_it_yields(net: Path, tmp_path: Path) -> None:
     module = tmp_path / "samples_of_mine.py"
     text = (
@@ -524,6 +525,7 @@ def test_of_two_builds_of_one_key_one_builds_and_the_other_waits(fresh: Path) ->
     assert answers[0]["table"] == answers[1]["table"]
 
 
+@pytest.mark.heavy
 def test_after_ctrl_c_what_was_made_is_found(fresh: Path) -> None:
     def interrupting(event: Event) -> None:
         if event["event"] == "candidates":
