@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from tailorbird.backends.base import Capabilities
 from tailorbird.backends.nvidia.backend import NvidiaBackend
 from tailorbird.backends.nvidia.flavour import Flavour
 from tailorbird.backends.nvidia.options import SETTINGS
-from tailorbird.backends.nvidia.targets import floats_of, methods_of
-from tailorbird.domain.candidate import Form
 from tailorbird.domain.errors import BackendUnavailable
 from tailorbird.domain.manifest import EngineFormat
-from tailorbird.domain.precision import Precision
-from tailorbird.domain.target import Target
 
 _FLAVOUR = Flavour(
     name="tensorrt_rtx",
@@ -36,25 +31,11 @@ class TensorRtRtxBackend(NvidiaBackend):
     name = "tensorrt_rtx"
     install = _FLAVOUR.install
     flavour = _FLAVOUR
+    format = EngineFormat(backend="tensorrt_rtx", platform="tensorrt_rtx_plan", filename="model.plan")
+    portable = "the architectures named, same runtime version"
     split = "one"
 
-    def _able(self, target: Target, here: bool) -> Capabilities:
-        return Capabilities(
-            target=target,
-            precisions=floats_of(target.arch),
-            format=EngineFormat(backend="tensorrt_rtx", platform="tensorrt_rtx_plan", filename="model.plan"),
-            form=Form.CAST,
-            takes_threads=False,
-            checks_arch=True,
-            runs_here=here,
-            builds_here=self._can_build(),
-            portable="the architectures named, same runtime version",
-            quantised=methods_of(target.arch),
-            options=tuple(sorted(self.flavour.options)),
-            variants_of={Precision.FP32: ({"tf32": True},)},
-        )
-
-    def _can_build(self) -> bool:
+    def _builds(self, here: bool) -> bool:
         try:
             self._version()
         except BackendUnavailable:

@@ -1,7 +1,8 @@
-"""What both flavours are as backends: they build, check and open plans; a subclass says what it can do where."""
+"""What both flavours are as backends: they build, check and open plans; a subclass says where they differ."""
 
 from __future__ import annotations
 
+import abc
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,10 +16,12 @@ from tailorbird.backends.nvidia.messages import Heard
 from tailorbird.backends.nvidia.options import check_options
 from tailorbird.backends.nvidia.plan import PLAN, PlanRecord, check_device, check_gated, check_plan, write_record
 from tailorbird.backends.nvidia.session import NvidiaSession
-from tailorbird.backends.nvidia.targets import architectures_of, check_target
+from tailorbird.backends.nvidia.targets import architectures_of, check_target, floats_of, methods_of
 from tailorbird.backends.nvidia.timing import KeptFile, TimingCache
-from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.candidate import Candidate, Form
 from tailorbird.domain.errors import BackendUnavailable
+from tailorbird.domain.manifest import EngineFormat
+from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Signature
 from tailorbird.domain.target import Target
 
@@ -27,6 +30,9 @@ class NvidiaBackend(Backend):
     """One flavour of TensorRT on this machine's device, or for one that is not here."""
 
     flavour: ClassVar[Flavour]
+    format: ClassVar[EngineFormat]
+    portable: ClassVar[str]
+    """What its engines move between."""
     split: ClassVar[str]
     """Profiles that an engine gets where its candidate does not say."""
 
@@ -48,7 +54,25 @@ class NvidiaBackend(Backend):
 
     def _able(self, target: Target, here: bool) -> Capabilities:
         """What it can do for a target; ``here`` is whether engines of it run on this machine."""
-        raise NotImplementedError
+        return Capabilities(
+            target=target,
+            precisions=floats_of(target.arch),
+            format=self.format,
+            form=Form.CAST,
+            takes_threads=False,
+            checks_arch=True,
+            needs_device_to_build=not self.flavour.ahead_of_time,
+            runs_here=here,
+            builds_here=self._builds(here),
+            portable=self.portable,
+            quantised=methods_of(target.arch),
+            options=tuple(sorted(self.flavour.options)),
+            variants_of={Precision.FP32: ({"tf32": True},)},
+        )
+
+    @abc.abstractmethod
+    def _builds(self, here: bool) -> bool:
+        """Whether engines can be built on this machine; ``here`` as of :meth:`_able`."""
 
     def _compile(self, model: Path, candidate: Candidate, workdir: Path) -> None:
         check_options(self.flavour, candidate.options)
