@@ -98,7 +98,7 @@ def make_names_unique(model: onnx.ModelProto) -> onnx.ModelProto:
         _rename_reads(node, current)
         for index, name in enumerate(node.output):
             if name:
-                current[name] = node.output[index] = _free_name(name, taken)
+                current[name] = node.output[index] = free_name(name, taken)
     _restore_outputs(model.graph, current)
     del model.graph.value_info[:]
     return model
@@ -117,7 +117,7 @@ def name_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     taken: set[str] = set()
     for node in sorted(model.graph.node, key=lambda one: not one.name):  # names that were given come first
-        node.name = _free_name(node.name or next(filter(None, node.output), node.op_type), taken)
+        node.name = free_name(node.name or next(filter(None, node.output), node.op_type), taken)
     return model
 
 
@@ -140,7 +140,8 @@ def _defined(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (name for node in graph.node for name in node.output if name)
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """The name itself, or with a number behind it where it is taken; it is taken from then on."""
     free, count = name, 1
     while free in taken:
         count += 1

@@ -21,7 +21,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tailorbird.builder.graph.opset import converted
-from tailorbird.builder.graph.passes import opset_of
+from tailorbird.builder.graph.passes import free_name, opset_of
 from tailorbird.builder.quantise import onnx_bias, onnx_ranges
 from tailorbird.builder.quantise.methods import QuantiseArgs, Quantised
 from tailorbird.builder.quantise.onnx_bias import Means
@@ -156,10 +156,14 @@ class _Pairs:
         self._made: dict[str, str] = {}
         self._added: list[onnx.TensorProto] = []
         self._dropped: set[str] = set()
+        self._taken: set[str] = set()
 
     def begin(self) -> None:
-        """Look at the constants, of which each unit has its own now."""
+        """Look at the constants, of which each unit has its own now, and at the names that are taken."""
         self._known = constants(self._model)
+        nodes = self._model.graph.node
+        self._taken = {*self._known, *(value.name for value in self._model.graph.input)}
+        self._taken |= {name for node in nodes for name in (node.name, *node.output)}
 
     def knows(self, name: str) -> bool:
         """Whether a value has a range."""
@@ -170,10 +174,8 @@ class _Pairs:
         if name not in self._made:
             scale = self._constant(f"{name}_scale", self._style.scale_of(*self._found.ranges[name]))
             zero = self._zero(f"{name}_zero_point")
-            narrow, back = f"{name}_quantized", f"{name}_dequantized"
-            self._add("QuantizeLinear", [name, scale, zero], narrow)
-            self._add("DequantizeLinear", [narrow, scale, zero], back)
-            self._made[name] = back
+            narrow = self._add("QuantizeLinear", [name, scale, zero], f"{name}_quantized")
+            self._made[name] = self._add("DequantizeLinear", [narrow, scale, zero], f"{name}_dequantized")
         return self._made[name]
 
     def weight(self, node: onnx.NodeProto) -> None:
@@ -184,13 +186,12 @@ class _Pairs:
         scale = self._style.weight_scales(array, axis)
         steps = self._style.narrowed(array, scale, axis)
         self._correct(node, array - self._style.restored(steps, scale, axis))
-        narrow = numpy_helper.from_array(steps, f"{name}_quantized")
+        narrow = numpy_helper.from_array(steps, free_name(f"{name}_quantized", self._taken))
         self._added.append(narrow)
         self._dropped.add(name)
         zero = self._zero(f"{name}_zero_point", *scale.shape)
         inputs = [narrow.name, self._constant(f"{name}_scale", scale), zero]
-        self._add("DequantizeLinear", inputs, f"{name}_dequantized", axis)
-        node.input[1] = f"{name}_dequantized"
+        node.input[1] = self._add("DequantizeLinear", inputs, f"{name}_dequantized", axis)
 
     def _correct(self, node: onnx.NodeProto, error: Array) -> None:
         means = self._means.get(node.input[0]) if node.op_type == "Conv" else None
@@ -201,6 +202,7 @@ class _Pairs:
         old = next(iter(node.input[2:]), "")
         bias = numpy_helper.to_array(self._known[old]) if old else 0.0
         self._dropped.add(old)
+        self._taken.discard(old)
         del node.input[2:]
         node.input.append(self._constant(old or f"{node.name}_bias", bias + shift))
 
@@ -212,17 +214,23 @@ class _Pairs:
         self._model.graph.initializer.extend(copies)
 
     def _constant(self, name: str, value: Array) -> str:
+        name = free_name(name, self._taken)
         self._added.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
         return name
 
     def _zero(self, name: str, *shape: int) -> str:
         """Zero points say the type, and that of weights has the shape of the scales."""
+        name = free_name(name, self._taken)
         self._added.append(numpy_helper.from_array(np.zeros(shape, self._style.dtype), name))
         return name
 
-    def _add(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> None:
+    def _add(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> str:
+        """Add a node; returns the name that its output has."""
         along = {} if axis is None else {"axis": axis}
-        self._model.graph.node.append(helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **along))
+        output = free_name(output, self._taken)
+        name = free_name(f"{output}_{kind}", self._taken)
+        self._model.graph.node.append(helper.make_node(kind, inputs, [output], name=name, **along))
+        return output
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:

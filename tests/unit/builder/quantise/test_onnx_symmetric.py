@@ -79,6 +79,19 @@ def test_everything_is_symmetric_and_of_one_type(method: str, tmp_path: Path) ->
     assert {name for inputs in sources(made, "Conv") for name in inputs[2:]} == {"constant"}
 
 
+@METHODS
+def test_names_that_the_graph_has_already_stay_its_own(method: str, tmp_path: Path) -> None:
+    """As an instance norm's ``x_scale``, which is no scale of a pair."""
+    nodes = [node("Conv", "x k", "c", "conv"), node("Mul", "c x_scale", "m"), node("Add", "m k_zero_point", "y")]
+    made = model(nodes, [value("x", ["n", 3, 12, 12])], [value("y", ["n", 8, 10, 10])],
+                 [const("k", 8, 3, 3, 3), const("x_scale", 8, 1, 1), const("k_zero_point", 8, 1, 1)])  # fmt: skip
+    call = args(made, tmp_path, method, IMAGES)
+    quantise(call)
+    names = [tensor.name for tensor in written(call).graph.initializer]
+    assert len(names) == len(set(names))
+    assert snr_db(call, images(9)) > {"qdq-symmetric": 28, "qdq-fp8": 20}[method]
+
+
 def test_int8_weights_have_a_scale_for_each_channel(tmp_path: Path) -> None:
     call = args(convolutions(), tmp_path, "qdq-symmetric", IMAGES)
     quantise(call)
