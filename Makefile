@@ -99,7 +99,11 @@ serving-bench: $(VENV)/.zoo  ## our server against Triton, LitServe, MLServer, B
 	$(BIN)/python -m bench.serving prepare $(ARGS)
 	$(BIN)/python -m bench.serving --page docs/serving-benchmarks.md $(ARGS)
 
-.PHONY: gpu-bench
+.PHONY: gpu-test gpu-bench
+gpu-test: $(VENV)/.dev  ## on an NVIDIA GPU: the tests that need one, and our kernels on it instead of in an interpreter
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python -m pytest tests/unit/backends/inductor/kernels $(ARGS)
+
 gpu-bench: $(VENV)/.zoo  ## on an NVIDIA GPU: our kernels against PyTorch's ways (ARGS= goes to bench.gpu)
 	$(BIN)/python -m bench.gpu $(ARGS)
 

@@ -157,7 +157,8 @@ def _served(bench: Bench, name: str, _: Any, __: dict[str, int]) -> None:
 
     print((bench.scratch / "build.log").read_text()[-3000:])
     try:
-        bench.rows += served(bench.scratch, bench.say)
+        for row in served(bench.scratch, bench.say):
+            bench.rows.append(row)
     except Exception:
         traceback.print_exc()
     bench.write()

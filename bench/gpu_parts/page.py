@@ -73,9 +73,17 @@ def _streams(rows: Sequence[Row]) -> str:
 
 
 def _served(rows: Sequence[Row]) -> str:
-    lines = [[row["clients"] or "none: the engine alone", row["batch"], row["ms"], row["rows_per_s"]]
-             for row in rows if row["kind"] == "served"]  # fmt: skip
-    return _table(["clients", "rows of each request", "median, ms", "rows/s"], lines)
+    mine = [row for row in rows if row["kind"] == "served"]
+    alone = next((row["rows_per_s"] for row in mine if not row["clients"]), 0)
+    lines = [[_way_of(row), row["clients"] or "–", row["batch"], row["ms"], row["rows_per_s"],
+              f"{row['rows_per_s'] / alone:.2f}" if alone else ""] for row in mine]  # fmt: skip
+    return _table(["way", "clients", "rows of each request", "median, ms", "rows/s", "of one session's"], lines)
+
+
+def _way_of(row: Row) -> str:
+    if not row["clients"]:
+        return "one session, no server"
+    return f"{row['isolation']}, {row['instances']} instance{'s' * (row['instances'] > 1)}"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

@@ -15,23 +15,17 @@ from typing import Any
 
 ROWS = 8
 CLIENTS = (1, 2, 4, 8)
+WAYS = (("process", 1), ("process", 2), ("thread", 1), ("thread", 2))
+"""Isolation and instances."""
 SECONDS = 5
 BACKEND, PRECISION = "inductor_cuda", "fp16"
 SOURCE = "bench.gpu_parts.models:pooled_bert"
 SHAPES = f"input_ids:{ROWS}x128,attention_mask:{ROWS}x128"
 
-_BUILD = """
-import sys
-from tailorbird.backends.inductor import backend
-backend._AHEAD = ({"compiler": "kernels"},)  # the other two take minutes, and the table has them
-from tailorbird.cli.main import main
-sys.exit(main())
-"""
-
 _ALONE = """
 import json, sys, time
 import numpy as np, tailorbird
-with tailorbird.open(sys.argv[1], allow_unsigned=True) as session:
+with tailorbird.open(sys.argv[1]) as session:
     rng = np.random.default_rng(0)
     sets = [{"input_ids": rng.integers(1000, 30000, (8, 128)), "attention_mask": np.ones((8, 128), np.int64)}
             for _ in range(4)]
@@ -51,35 +45,37 @@ def start_build(scratch: Path, tuned: str) -> subprocess.Popen[bytes]:
         scratch: where the bundle goes.
         tuned: answers of earlier tuning, or an empty name.
     """
-    flags = [
-        SOURCE,
-        "--backend",
-        BACKEND,
-        "--precision",
-        PRECISION,
-        "--name",
-        "bert",
-        "-o",
-        str(scratch / "bert.engine"),
-    ]
+    flags = [SOURCE, "--backend", BACKEND, "--precision", PRECISION, "--option", "compiler=kernels", "--name", "bert",
+             "-o", str(scratch / "bert.engine")]  # fmt: skip
     for edge in ("min", "opt", "max"):
         flags += [f"--{edge}-shapes", SHAPES]
     environment = {**os.environ, "TAILORBIRD_TUNED": tuned}
     with (scratch / "build.log").open("w") as log:
-        command = [sys.executable, "-W", "ignore", "-c", _BUILD, "build", *flags, "--cache", str(scratch / "cache")]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "tailorbird",
+            "build",
+            *flags,
+            "--cache",
+            str(scratch / "cache"),
+        ]
         return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
-def served(scratch: Path, say: Callable[..., None]) -> list[dict[str, Any]]:
-    """Run the bundle alone, then through `tailorbird serve` under closed loops of clients."""
+def served(scratch: Path, say: Callable[..., None]) -> Iterator[dict[str, Any]]:
+    """Run the bundle alone, then through `tailorbird serve` under closed loops of clients, both ways of isolation."""
     engine, environment = scratch / "bert.engine", dict(os.environ)
+    about = {"kind": "served", "model": "BERT-base s128", "batch": ROWS}
     told = _told(say, "alone", [sys.executable, "-c", _ALONE, str(engine)], environment)
     alone = float(json.loads(told.split("\n")[-1]))
-    rows: list[dict[str, Any]] = [{"clients": 0, "ms": round(alone, 4), "rows_per_s": round(ROWS / alone * 1e3)}]
-    with _server(engine, environment, say) as port:
-        for clients in CLIENTS:
-            rows.append(_load(port, clients, environment, say))
-    return [{"kind": "served", "model": "BERT-base s128", "batch": ROWS, **row} for row in rows]
+    yield about | {"clients": 0, "ms": round(alone, 4), "rows_per_s": round(ROWS / alone * 1e3)}
+    for isolation, instances in WAYS:
+        way = {"isolation": isolation, "instances": instances}
+        with _server(engine, way, environment, say) as port:
+            yield from (about | way | _load(port, clients, environment, say) for clients in CLIENTS)
 
 
 def _told(say: Callable[..., None], what: str, command: list[str], environment: dict[str, str]) -> str:
@@ -91,12 +87,13 @@ def _told(say: Callable[..., None], what: str, command: list[str], environment: 
 
 
 @contextmanager
-def _server(engine: Path, environment: dict[str, str], say: Callable[..., None]) -> Iterator[int]:
+def _server(engine: Path, way: dict[str, Any], environment: dict[str, str],
+            say: Callable[..., None]) -> Iterator[int]:  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     command = [sys.executable, "-m", "tailorbird", "serve", str(engine), "--port", str(port), "--grpc-port", "0"]
-    command.append("--allow-unsigned")
+    command += [word for name, value in way.items() for word in (f"--{name}", str(value))]
     log = engine.with_suffix(".log")
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)

@@ -117,7 +117,7 @@ class InductorCudaBackend(InductorBackend):
             takes_threads=False,
             needs_device_to_build=True,
             variants=_JIT if toolchain.known_fault() else _AHEAD,
-            options=("max_autotune",),
+            options=("compiler", "max_autotune", "restructure"),
             portable="GPUs of the same compute capability, same release of torch",
         )
 

@@ -16,7 +16,9 @@ from tailorbird.domain.target import Target
 def with_options(
     candidates: Sequence[Candidate], able: Sequence[Capabilities], texts: Sequence[str]
 ) -> list[Candidate]:
-    """The candidates with the options asked for, each once; those that would be tried both ways are not.
+    """The candidates with the options asked for, each once.
+
+    Where some would be tried just so, they alone of their target and precision stay; otherwise all are given it.
 
     Args:
         candidates: of all backends.
@@ -29,10 +31,15 @@ def with_options(
     asked = dict(map(_read, texts))
     known = {one.target: frozenset(one.options) for one in able}
     _check(asked, known)
-    found = (
-        msgspec.structs.replace(one, options=one.options | {k: v for k, v in asked.items() if k in known[one.target]})
-        for one in candidates
-    )
+    found = list(candidates)
+    for name, value in asked.items():
+        able_to = {one.target for one in candidates if name in known[one.target]}
+        as_asked = {(one.target, one.precision) for one in found if one.options.get(name) == value}
+        found = [
+            msgspec.structs.replace(one, options=one.options | {name: value}) if one.target in able_to else one
+            for one in found
+            if (one.target, one.precision) not in as_asked or one.options.get(name) == value
+        ]
     return list({one.name: one for one in found}.values())
 
 

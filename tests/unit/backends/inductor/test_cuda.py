@@ -1,6 +1,7 @@
 """The session on a GPU, on a stand-in for ``torch.cuda`` that records work into graphs as the real one does."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -103,7 +104,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return one
 
 
-def session(device: Device, most: int = 64) -> CudaSession:
+def session(device: Any, most: int = 64) -> CudaSession:
     profile = Profile(
         {"a": (1, 2), "b": (1,), "k": ()}, {"a": (3, 2), "b": (3,), "k": ()}, {"a": (most, 2), "b": (most,), "k": ()}
     )
@@ -183,3 +184,40 @@ def test_it_says_what_it_computes_in_and_closes(device: Device) -> None:
     one.close()
     with pytest.raises(BackendError, match="the session is closed"):
         one.run(inputs(3))
+
+
+class RealDevice:
+    """The same program on a GPU that is there."""
+
+    @staticmethod
+    def program(tensors: list[Any]) -> tuple[Any, ...]:
+        a, b, k = tensors
+        tensors.clear()
+        return a + k, b * 2
+
+
+@pytest.mark.gpu
+def test_sessions_of_one_process_record_and_run_side_by_side() -> None:
+    """Each thread has a session and brings new shapes to it while others record and replay theirs."""
+    threads, rounds = 4, 12
+    meeting, faults = threading.Barrier(threads), list[BaseException]()
+
+    def serve(number: int) -> None:
+        try:
+            with session(RealDevice()) as one:
+                meeting.wait(60)
+                for turn in range(rounds):
+                    for rows in (turn + 1, 1):
+                        given = inputs(rows, number + turn)
+                        found = one.run(given)
+                        np.testing.assert_array_equal(found["sum"], given["a"] + number + turn)
+                        np.testing.assert_array_equal(found["b2"], np.full(rows, 0x4000, np.uint16))
+        except BaseException as error:
+            faults.append(error)
+
+    started = [threading.Thread(target=serve, args=(number,)) for number in range(threads)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    assert not faults

@@ -1,5 +1,6 @@
 """Options asked for: read, checked against what backends have, and given to their candidates."""
 
+import msgspec
 import pytest
 
 from tailorbird.backends.base import Capabilities
@@ -32,6 +33,16 @@ def test_whoever_has_an_option_gets_it_in_its_own_type() -> None:
 def test_what_was_to_be_tried_both_ways_is_tried_once() -> None:
     found = with_options([candidate(RICH), candidate(RICH, tf32=True)], ABLE, ("tf32=false",))
     assert [one.options for one in found] == [{"tf32": False}]
+
+
+def test_what_would_be_tried_just_so_stays_alone() -> None:
+    """Others of its precision go: with the option they would be what nobody meant, or the same engine again."""
+    given = [candidate(PLAIN), candidate(RICH, where="here"), candidate(RICH, tf32=True), candidate(RICH)]
+    found = with_options(given, ABLE, ("where=here", "level=2"))
+    assert [one.options for one in found] == [{}, {"where": "here", "level": 2}]
+    half = msgspec.structs.replace(candidate(RICH), precision=Precision.FP16)
+    found = with_options([*given, half], ABLE, ("where=here",))
+    assert [one.options for one in found] == [{}, {"where": "here"}, {"where": "here"}]
 
 
 def test_nothing_asked_changes_nothing() -> None:

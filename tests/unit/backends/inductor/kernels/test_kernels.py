@@ -1,13 +1,16 @@
-"""The kernels against the operators they stand for, in Triton's interpreter on the CPU."""
+# ruff: noqa: E402 - how Triton runs is decided before it is imported
+"""The kernels against the operators they stand for: on a GPU where there is one, or in Triton's interpreter."""
 
 import os
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton comes with PyTorch for CUDA; its interpreter runs the kernels here")
-os.environ["TRITON_INTERPRET"] = "1"
+torch = pytest.importorskip("torch")
 
-import torch
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="Triton comes with PyTorch for CUDA; its interpreter runs the kernels here")
 
 from tailorbird.backends.inductor.kernels.launching import LIBRARY, Options
 from tailorbird.backends.inductor.kernels.operators import OPERATORS, rows8
@@ -16,7 +19,7 @@ from tailorbird.backends.inductor.kernels.table import KERNELS
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # Triton's own
 
 COARSE = 0.1  # the interpreter cuts E4M3 off where the hardware rounds
-OPTIONS = Options(overlap=False, fast_gelu=False)
+OPTIONS = Options(overlap=2 if DEVICE == "cuda" else 0, fast_gelu=False)  # the interpreter knows no overlap
 
 
 def drawn(*shape, scale=1.0, dtype=torch.float16):
@@ -46,8 +49,11 @@ def is_half(arg):
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def device():
     torch.manual_seed(0)
+    exact = torch.backends.cudnn.flags(allow_tf32=False)  # FP32 is what the kernels are held against
+    with torch.device(DEVICE), exact:
+        yield
 
 
 @pytest.mark.parametrize("activation", ["", "gelu", "gelu_tanh", "relu", "tanh"])
