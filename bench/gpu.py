@@ -70,6 +70,10 @@ class Bench:
         """A line of progress."""
         print(f"[{time.monotonic() - self.started:6.1f} s]", *words, flush=True)
 
+    def wants(self, way: Any) -> bool:
+        """Whether this way was asked for."""
+        return not self.options.ways or any(word in way.name for word in self.options.ways)
+
     def way(self, model: Any, way: Any, batches: Sequence[int], kind: str) -> None:
         """Make, judge and time one way at these batches."""
         from bench.gpu_parts.gate import verdict
@@ -229,14 +233,14 @@ def _table(bench: Bench, name: str, model: Any, _: dict[str, int]) -> None:
         bench.say(row)
     for way in (*TABLE, EIGHT) if name == "bert" else TABLE:
         slow = "torch.compile" in way.name and name not in bench.options.compilers
-        if not slow and (not bench.options.ways or any(word in way.name for word in bench.options.ways)):
+        if not slow and bench.wants(way):
             bench.way(model, way, bench.options.batches, "table")
 
 
 def _levers(bench: Bench, name: str, model: Any, _: dict[str, int]) -> None:
     from bench.gpu_parts.levers import LEVERS
 
-    for way in LEVERS[name]:
+    for way in filter(bench.wants, LEVERS[name]):
         bench.way(model, way, bench.options.lever_batches, "lever")
 
 
@@ -354,7 +358,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compilers", nargs="*", default=["bert", "resnet"], help="models for other compilers, too")
     parser.add_argument("--lever-batches", nargs="+", type=int, default=(1, 32))
     parser.add_argument("--steps", nargs="+", default=STEP_NAMES, choices=STEP_NAMES)
-    parser.add_argument("--ways", nargs="+", help="only ways of the table whose names hold one of these words")
+    parser.add_argument("--ways", nargs="+", help="only ways whose names hold one of these words")
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--known", help="tuned.json of an earlier run on the same kind of GPU")
     parser.add_argument("--seconds", type=float, default=3600, help="leave out what would start after this long")

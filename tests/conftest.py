@@ -1,10 +1,15 @@
 """Settings that all tests share."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 from hypothesis import settings
+
+# Whoever starts tests in the background starts them deaf to Ctrl-C, and so would be all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a shared machine is slow now and then. In CI a failure must come back on the next run.
 settings.register_profile("tailorbird", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -11,6 +11,8 @@ import torch
 
 RUNS = 300
 WARM = 30
+BUSY = 300_000
+"""Clock cycles of the GPU, about 170 microseconds: longer than a host takes to launch one recorded graph."""
 Function = Callable[[list[Any]], Sequence[Any]]
 
 
@@ -58,7 +60,11 @@ class Runner:
 
 
 def measured(runner: Runner, sets: Sequence[Sequence[Any]], runs: int = RUNS) -> dict[str, float]:
-    """Medians in milliseconds: between events on the device, and on the host's clock until the device is done."""
+    """Medians in milliseconds: between events on the device, and on the host's clock until the device is done.
+
+    Host: one run on an idle device, from before its launch. Device: the run was queued while the device was still
+    busy with something else, so that its launch is not in it as far as that takes less than :data:`BUSY`.
+    """
     given = [[one.cuda() for one in tensors] for tensors in sets]
     for number in range(WARM):
         runner.load(given[number % len(given)])
@@ -66,18 +72,30 @@ def measured(runner: Runner, sets: Sequence[Sequence[Any]], runs: int = RUNS) ->
     device, host = [], []
     for number in range(runs):
         runner.load(given[number % len(given)])
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        start.record()
-        runner.run()
-        end.record()
-        torch.cuda.synchronize()
-        host.append((time.perf_counter() - began) * 1e3)
-        device.append(start.elapsed_time(end))
+        device.append(_on_device(runner))
+        host.append(_on_host(runner))
     quartiles = statistics.quantiles(device, n=4)
     return {"device_ms": round(quartiles[1], 4), "host_ms": round(statistics.median(host), 4),
             "spread_ms": round((quartiles[2] - quartiles[0]) / 2, 4), "runs": runs}  # fmt: skip
+
+
+def _on_device(runner: Runner) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    torch.cuda._sleep(BUSY)
+    start.record()
+    runner.run()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def _on_host(runner: Runner) -> float:
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    runner.run()
+    torch.cuda.synchronize()
+    return (time.perf_counter() - began) * 1e3
 
 
 def kernels_of(runner: Runner, runs: int = 3, most: int = 16) -> list[tuple[str, float, int]]:

@@ -13,7 +13,7 @@ from tailorbird.backends.inductor.layers import layers_of, layers_run
 from tailorbird.backends.inductor.memory import shared_outputs
 from tailorbird.backends.inductor.narrow import examples_for, narrowed, restructured_graph, zeros
 from tailorbird.backends.inductor.record import EngineRecord, write_record
-from tailorbird.backends.inductor.toolchain import compiler, torch_version
+from tailorbird.backends.inductor.toolchain import compiler, torch_version, understood
 from tailorbird.backends.program import Names, load_program, save_program
 from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.errors import BackendError
@@ -83,7 +83,7 @@ def jitted(program: Any, names: Names, candidate: Candidate) -> Any:
 
     is_dynamic = candidate.shape_mode is ShapeMode.DYNAMIC
     module = program.module(check_guards=False)
-    compiled = torch.compile(module, fullgraph=True, dynamic=is_dynamic, options=settings(candidate))
+    compiled = torch.compile(module, fullgraph=True, dynamic=is_dynamic, options=understood(settings(candidate)))
     with torch.no_grad():
         for shapes in candidate.profile.edges().values():
             compiled(*zeros(program, names, candidate, shapes))
@@ -112,7 +112,7 @@ def _ahead(job: Job) -> Made:
 
     exported = narrowed(job.program, job.names, job.candidate)
     torch._inductor.aoti_compile_and_package(
-        exported, package_path=str(job.folder / PACKAGE), inductor_configs=settings(job.candidate)
+        exported, package_path=str(job.folder / PACKAGE), inductor_configs=understood(settings(job.candidate))
     )
     return layers_of(exported), shared_outputs(exported)
 

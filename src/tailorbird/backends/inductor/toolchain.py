@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,13 @@ def unusable(used: Compiler, fault: str) -> BackendError:
     )
 
 
+def understood(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of Inductor's settings that the installed release has, by dotted names: they come and go."""
+    from torch._inductor import config
+
+    return {name: value for name, value in settings.items() if _has(config, name)}
+
+
 def try_out(args: TryArgs) -> Verdict:
     """Compile one Linear layer, load it and run it, for real; meant for a process of its own, which may crash."""
     import torch
@@ -120,11 +129,19 @@ def try_out(args: TryArgs) -> Verdict:
     with torch.no_grad():
         program = torch.export.export(model, (x,))
         path = torch._inductor.aoti_compile_and_package(
-            program, package_path=f"{args.folder}/model.pt2", inductor_configs=_QUICK
+            program, package_path=f"{args.folder}/model.pt2", inductor_configs=understood(_QUICK)
         )
         (got,) = torch._inductor.aoti_load_package(path).loader.run([x])
         right = bool(torch.allclose(got, model(x), atol=1e-5))
     return Verdict("" if right else "it ran, and gave a wrong answer")
+
+
+def _has(config: Any, name: str) -> bool:
+    try:
+        attrgetter(name)(config)
+    except AttributeError:
+        return False
+    return True
 
 
 def _try(place: Path) -> None:

@@ -122,3 +122,10 @@ def test_a_compiler_that_cannot_compile_is_no_crash() -> None:
         toolchain.check_toolchain()
     assert refused.value.what == "inductor could not compile a Linear layer"
     assert isinstance(refused.value.__cause__, StepError)
+
+
+def test_settings_that_a_release_does_not_have_are_left_out() -> None:
+    """torch 2.11 has no ``enable_line_tables``, and refuses what it does not know."""
+    pytest.importorskip("torch")
+    wanted = {"max_autotune": True, "aot_inductor.no_such": 1, "no_such.at_all": 2, "aot_inductor.debug_compile": False}
+    assert toolchain.understood(wanted) == {"max_autotune": True, "aot_inductor.debug_compile": False}

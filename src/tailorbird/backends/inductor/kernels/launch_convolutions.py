@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 from itertools import product
 from typing import Any
 
@@ -23,7 +22,7 @@ from tailorbird.backends.inductor.kernels.operators import activated
 from tailorbird.backends.inductor.restructure.editing import torch
 
 TRIED = 40
-"""Configurations of one convolution that are tried, drawn with a fixed seed from those that make sense."""
+"""Configurations of a convolution that the first round tries: some of up to 250 that make sense."""
 PARTS = 24_000_000
 """Elements of the largest set of partial sums."""
 
@@ -33,6 +32,7 @@ class Conv(Kernel):
 
     operator = "conv"
     weights = (1,)
+    tried = TRIED
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
@@ -43,9 +43,9 @@ class Conv(Kernel):
         pixels = x.shape[0] * _size(x.shape[2], height, stride, padding) * _size(x.shape[3], width, stride, padding)
         if pixels * out >= OFFSETS:
             return []
-        found = _sample([("tile", *config) for config in _tiles(pixels, out, channels, height * width)])
+        found: list[Config] = [("tile", *config) for config in _tiles(pixels, out, channels, height * width)]
         if (height, width, stride, padding) == (1, 1, 1, 0):
-            found += _sample([("product", *config, 1) for config in tiles(pixels, out, channels)])
+            found += [("product", *config, 1) for config in tiles(pixels, out, channels)]
         return found
 
     def __call__(self, x: Any, weight: Any, bias: Any, residual: Any, stride: int, padding: int,
@@ -86,6 +86,7 @@ class ConvPair(Kernel):
 
     operator = "conv_pair"
     weights = (1, 3)
+    tried = TRIED
 
     @classmethod
     def _configs(cls, *args: Any) -> list[Config]:
@@ -101,7 +102,7 @@ class ConvPair(Kernel):
             divides = weight.shape[1] % bk == 0 and shortcut.shape[1] % bk == 0 and out % bn == 0
             if divides and _makes_sense(pixels, out, bm, bn, bk, stages, warps):
                 found.append(("tile", bm, bn, bk, stages, warps))
-        return _sample(found)
+        return found
 
     def _library(self, *args: Any) -> Any:
         y, weight, x, shortcut, bias, stride, activation = args
@@ -155,11 +156,6 @@ def _may_split(splits: int, steps: int, programs: int, elements: int) -> bool:
 def _addressable(x: Any) -> bool:
     """Whether 32-bit offsets reach every element of the input, and of an output sixteen times as large."""
     return bool(x.numel() < 1 << 27)
-
-
-def _sample(configs: list[Config]) -> list[Config]:
-    random.Random(0).shuffle(configs)
-    return configs[:TRIED]
 
 
 def _size(size: int, kernel: int, stride: int, padding: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import json
+import random
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -50,6 +52,8 @@ class Kernel(abc.ABC):
     operator: ClassVar[str]
     weights: ClassVar[tuple[int, ...]] = ()
     """Arguments that are weights: in a network each call reads others, so they come from device memory."""
+    tried: ClassVar[int] = 1000
+    """Configurations of a kind that a first round tries, drawn with a fixed seed."""
 
     def __init__(self, config: Config, options: Options) -> None:
         self.config = config
@@ -57,8 +61,19 @@ class Kernel(abc.ABC):
 
     @classmethod
     def configs(cls, *args: Any) -> list[Config]:
-        """Ways to run it on these arguments, the library's first; no other where no kernel fits."""
-        return [LIBRARY, *(cls._configs(*args) if _on_kernels(args) else [])]
+        """Ways to run it on these arguments, the library's first; no other where no kernel fits.
+
+        Where there are many of a kind, some of them: :meth:`around` has those like the best of them.
+        """
+        kinds: dict[int | str, list[Config]] = {}
+        for config in cls._all(args):
+            kinds.setdefault(config[0], []).append(config)
+        return [LIBRARY, *(config for found in kinds.values() for config in _drawn(found, cls.tried))]
+
+    @classmethod
+    def around(cls, config: Config, *args: Any) -> list[Config]:
+        """Ways to run it that differ from this one in a single number."""
+        return [one for one in cls._all(args) if _differences(one, config) == 1]
 
     def __call__(self, *args: Any) -> Any:
         """Run the operator."""
@@ -67,6 +82,10 @@ class Kernel(abc.ABC):
     def _library(self, *args: Any) -> Any:
         plain: Operator = OPERATORS[self.operator]
         return plain(*args)
+
+    @classmethod
+    def _all(cls, args: tuple[Any, ...]) -> list[Config]:
+        return cls._configs(*args) if _on_kernels(args) else []
 
     @classmethod
     @abc.abstractmethod
@@ -84,6 +103,19 @@ class Kernel(abc.ABC):
             **self._flags(),
             "PDL": 1 if self.options.overlap == 2 and rows >= PREFETCHED_ROWS else self.options.overlap,
         }
+
+
+def _drawn(configs: Sequence[Config], most: int) -> list[Config]:
+    shuffled = list(configs)
+    random.Random(0).shuffle(shuffled)
+    return shuffled[:most]
+
+
+def _differences(one: Config, other: Config) -> int:
+    """Places at which they differ; of two kinds they differ everywhere."""
+    if one[0] != other[0]:
+        return max(len(one), len(other))
+    return sum(a != b for a, b in zip(one, other, strict=True))
 
 
 def device_module(name: str) -> Any:

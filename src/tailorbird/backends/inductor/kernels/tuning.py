@@ -1,7 +1,8 @@
 """Which way of running each fused operator is fastest here, measured: one answer for each problem, kept.
 
 Configurations are compiled side by side in processes of their own first; each is then timed alone, in a CUDA graph of
-calls that read different weights, as a network's layers do.
+calls that read different weights, as a network's layers do. Where there are many, some are drawn, and a second round
+looks around the best of them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LIBRARY_MUST_GAIN = 0.05
 """The library is taken where it is this much faster: it waits for its predecessor's end, ours need not."""
 REPEATS = 7
 _WEIGHT_SETS = 8
+_STARTS = 2
+"""Configurations of the first round around which the second one looks."""
 
 
 class Tuned(msgspec.Struct, frozen=True):
@@ -91,28 +94,58 @@ def tune(found: Sequence[Problem], options: Options, tuning: Tuning, workers: in
         workers: processes that compile; by default one less than there are cores.
     """
     started = time.perf_counter()
-    new = [one for one in found if one.key not in tuning.answers]
-    choices = {one.key: KERNELS[one.operator].configs(*one.args) for one in new}
-    compile_aside([(one, choices[one.key]) for one in new], options, workers)
-    for one in new:
-        tuning.answers[one.key] = _fastest(one, choices[one.key], options)
+    new = {one.key: one for one in found if one.key not in tuning.answers}
+    searches = [_Search(one, options) for one in new.values()]
+    _round([(search, search.first()) for search in searches], options, workers)
+    _round([(search, search.second()) for search in searches], options, workers)
+    tuning.answers |= {search.problem.key: search.answer() for search in searches}
     tuning.seconds += time.perf_counter() - started
 
 
-def _fastest(one: Problem, configs: Sequence[Config], options: Options) -> Tuned:
-    if len(configs) == 1:
-        return Tuned(configs[0], 0.0, 0.0, 0)
-    times: dict[Config, float] = {}
-    refused: dict[str, int] = {}
-    for config in configs:
-        try:
-            kernel = KERNELS[one.operator](config, options)
-            times[config] = graph_time([(kernel, given) for given in _with_other_weights(kernel, one.args)])
-        except Exception as error:  # too much shared memory, say
-            torch().cuda.synchronize()
-            reason = " ".join(str(error).split())[:80]
-            refused[reason] = refused.get(reason, 0) + 1
-    return _chosen(times, refused)
+class _Search:
+    """What is known about one problem so far."""
+
+    def __init__(self, problem: Problem, options: Options) -> None:
+        self.problem = problem
+        self._kernel = KERNELS[problem.operator]
+        self._options = options
+        self._times: dict[Config, float] = {}
+        self._seen: set[Config] = set()
+        self._refused: dict[str, int] = {}
+
+    def first(self) -> list[Config]:
+        """What to try; nothing where there is no choice."""
+        found = self._kernel.configs(*self.problem.args)
+        return found if len(found) > 1 else []
+
+    def second(self) -> list[Config]:
+        """What is like the best of the first round."""
+        best = sorted((one for one in self._times if one != LIBRARY), key=self._times.__getitem__)[:_STARTS]
+        near = (one for start in best for one in self._kernel.around(start, *self.problem.args))
+        return [one for one in dict.fromkeys(near) if one not in self._seen]
+
+    def look(self, configs: Sequence[Config]) -> None:
+        """Time them."""
+        self._seen.update(configs)
+        for config in configs:
+            try:
+                kernel = self._kernel(config, self._options)
+                calls = [(kernel, given) for given in _with_other_weights(kernel, self.problem.args)]
+                self._times[config] = graph_time(calls)
+            except Exception as error:  # too much shared memory, say
+                torch().cuda.synchronize()
+                reason = " ".join(str(error).split())[:80]
+                self._refused[reason] = self._refused.get(reason, 0) + 1
+
+    def answer(self) -> Tuned:
+        """The fastest; the library where there is nothing else."""
+        return _chosen(self._times, self._refused) if self._times else Tuned(LIBRARY, 0.0, 0.0, 0, self._refused)
+
+
+def _round(looks: Sequence[tuple[_Search, list[Config]]], options: Options, workers: int | None) -> None:
+    compile_aside([(search.problem, configs) for search, configs in looks], options, workers)
+    for search, configs in looks:
+        search.look(configs)
 
 
 def _chosen(times: dict[Config, float], refused: dict[str, int]) -> Tuned:

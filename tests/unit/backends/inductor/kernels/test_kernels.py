@@ -181,3 +181,17 @@ def test_results_in_fp32(operator):
         assert KERNELS[operator](("tile", 64, 32, 64, 3, 4, 1), OPTIONS)(*args, "").dtype == torch.float32
     else:
         check(operator, ("tile", 64, 32, 64, 3, 4, 2), *args, drawn(2, 33, 96), drawn(96), drawn(96), 1e-5)
+
+
+def test_a_first_round_draws_and_a_second_looks_around():
+    x, weight = last(drawn(1, 128, 8, 8)), drawn(128, 3, 3, 128)
+    args = x, weight, drawn(128), None, 1, 1, "relu"
+    conv = KERNELS["conv"]
+    first, every = conv.configs(*args), conv._all(args)
+    assert first == conv.configs(*args)
+    assert len(first) == 1 + conv.tried < len(every)
+    near = conv.around(first[1], *args)
+    assert near
+    assert set(near) <= set(every) - {first[1]}
+    assert all(sum(a != b for a, b in zip(one, first[1], strict=True)) == 1 for one in near)
+    assert conv.around(LIBRARY, *args) == []
