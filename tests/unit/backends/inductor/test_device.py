@@ -11,9 +11,10 @@ from tailorbird.backends.inductor import device, toolchain
 from tailorbird.backends.inductor.backend import InductorCudaBackend
 from tailorbird.backends.inductor.device import Gpu, gpu
 from tailorbird.domain.candidate import Candidate, Form, ShapeMode
-from tailorbird.domain.errors import BackendUnavailable
+from tailorbird.domain.errors import BackendUnavailable, UsageError
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.profile import Profile
+from tailorbird.domain.target import Target
 
 
 class Driver:
@@ -137,3 +138,42 @@ def test_torch_for_cpus_is_told_from_torch_for_cuda(monkeypatch: pytest.MonkeyPa
     found = InductorCudaBackend().probe()
     assert not found.available
     assert "the installed torch is for CPUs only: got 2.13.0" in found.reason
+
+
+def test_a_gpu_elsewhere_is_told_of_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither driver nor compiler is asked: this machine's say nothing of another's."""
+    monkeypatch.setattr(device, "_LIBRARY", "libcuda-of-nobody.so.1")
+    monkeypatch.setattr(toolchain, "known_fault", lambda: "loading one ended in SIGSEGV")
+    able = InductorCudaBackend().capabilities(Target.parse("inductor_cuda:cuda:sm90"))
+    assert (able.runs_here, able.needs_device_to_build) == (False, True)
+    assert set(able.precisions) == set(Precision)
+    assert {"compiler": "kernels"} in able.variants
+    older = InductorCudaBackend().capabilities(Target.parse("inductor_cuda:cuda:sm75"))
+    assert set(older.precisions) == {Precision.FP32, Precision.FP16, Precision.INT8}
+
+
+def test_a_gpu_that_is_here_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, Driver())
+    monkeypatch.setattr("tailorbird.backends.inductor.backend._has_cuda", lambda: True)
+    monkeypatch.setattr(toolchain, "torch_version", lambda: "2.13.0")
+    backend = InductorCudaBackend()
+    assert backend.capabilities(Target.parse("inductor_cuda:cuda:sm90")) == backend.capabilities()
+    assert not backend.capabilities(Target.parse("inductor_cuda:cuda:sm80")).runs_here
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cuda:ampere", "not an architecture of NVIDIA's: got 'ampere', expected sm and a number, as in sm86"),
+        ("cuda:sm80_sm90", "not an architecture of NVIDIA's: got 'sm80_sm90', expected sm and a number, as in sm86"),
+        (
+            "cuda:sm61",
+            "inductor_cuda has no kernels for sm61: expected sm70 or newer\nHint: use another runtime on that device",
+        ),
+        ("cpu:avx2", "inductor_cuda makes no engine for inductor_cuda:cpu:avx2: expected inductor_cuda:cuda:sm90"),
+    ],
+)
+def test_what_is_no_gpu_of_its_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        InductorCudaBackend().capabilities(Target.parse(f"inductor_cuda:{text}"))
+    assert refused.value.message == message

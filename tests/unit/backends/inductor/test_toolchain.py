@@ -125,7 +125,7 @@ def test_a_compiler_that_cannot_compile_is_no_crash() -> None:
 
 
 def test_settings_that_a_release_does_not_have_are_left_out() -> None:
-    """torch 2.11 has no ``enable_line_tables``, and refuses what it does not know."""
+    """Torch 2.11 has no ``enable_line_tables``, and refuses what it does not know."""
     pytest.importorskip("torch")
     wanted = {"max_autotune": True, "aot_inductor.no_such": 1, "no_such.at_all": 2, "aot_inductor.debug_compile": False}
     assert toolchain.understood(wanted) == {"max_autotune": True, "aot_inductor.debug_compile": False}
