@@ -330,6 +330,11 @@ def test_a_kit_for_tensorrt_is_made_without_tensorrt(source: onnx.ModelProto, tm
         tailorbird.build(kit)
 
 
+def test_a_kit_for_what_its_target_cannot_do_is_none(source: onnx.ModelProto, tmp_path: Path) -> None:
+    with pytest.raises(NoEngineError, match="no candidate to try"):
+        tailorbird.make_kit("net.onnx", tmp_path / "net.kit", target="tensorrt:cuda:sm75", precisions=["bf16"])
+
+
 def test_a_real_builder_makes_an_engine_for_a_gpu_that_is_not_here(source: onnx.ModelProto, tmp_path: Path) -> None:
     if not registry.backend("tensorrt_rtx").capabilities(Target.parse("tensorrt_rtx:cuda:sm86")).builds_here:
         pytest.skip("TensorRT-RTX is not installed")

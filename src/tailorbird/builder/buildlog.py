@@ -31,10 +31,10 @@ side by side              instances: the latency table now has this many side by
 not measured              instances, reason: the latency table lacks this many side by side
 profiled                  candidate, layers, ms (of all layers together), seconds
 not profiled              candidate, reason
-not lowered               candidate, reason: a build kit lacks its graph
+not lowered               candidate, reason: a build kit lacks its graph, or the program
 not foretold              candidate, reason: no runtime here takes its graph, so nothing is known of its accuracy
-kit                       graphs, methods, cases (sets of inputs), left (sets for which there was no room)
-kit opened                made, source, methods: the build goes on from a kit
+kit                       graphs, methods, program, cases (sets of inputs), left (sets for which there was no room)
+kit opened                made, source, methods, program: the build goes on from a kit
 not qualified             target, cases (sets that travel), left: nothing was run, the bundle is to be qualified
 qualifying                candidate, device, parent (digest of the unqualified manifest)
 finished                  seconds

@@ -110,6 +110,11 @@ class Groundwork:
         """The PyTorch program, as the user named it; empty where the source is none."""
 
     @property
+    def has_program(self) -> bool:
+        """Whether there is a PyTorch program to compile."""
+        return bool(self.program)
+
+    @property
     def outline(self) -> Path:
         """The normalised graph's outline, once :meth:`lay` has returned."""
         return self.normalised.with_name(OUTLINE)

@@ -25,7 +25,7 @@ from tailorbird.builder.search.course import Course
 from tailorbird.builder.search.profile import profiled
 from tailorbird.builder.search.race import Race
 from tailorbird.builder.search.unrun import compiled
-from tailorbird.builder.targets import check_builds, check_threads, check_travels, reason_not_to_run, travelling
+from tailorbird.builder.targets import check_builds, check_threads, reason_not_to_run
 from tailorbird.builder.travel import CASES, send
 from tailorbird.domain.budget import GateReport
 from tailorbird.domain.bundle import KEPT_KIT
@@ -81,8 +81,6 @@ class Build:
         able = capabilities_for(self._config)
         check_builds(able, self._ground.made_elsewhere)
         check_threads(able, self._config)
-        if self._config.keep_kit:
-            check_travels(able)
         taking = self._takers(able)
         prepared, cases = self._ground.lay()
         course = self._course(prepared, cases, until=0.8 * self._config.time_budget)
@@ -113,16 +111,23 @@ class Build:
         return self._seal(course, manifest, layers, able)
 
     def kit(self, name: str) -> Path:
-        """The same up to the race, as a folder that another machine goes on from; raises as :meth:`run`."""
+        """The same up to the race, as a folder that another machine goes on from.
+
+        Raises:
+            UsageError, ModelError, InputError: as :meth:`run` does.
+            NoEngineError: nothing that was asked for can be tried on the target.
+            TailorbirdError: nothing that would be compiled there can be made here.
+        """
         able = capabilities_for(self._config)
-        check_travels(able)
         taking = self._takers(able)
         prepared, cases = self._ground.lay()
         course = self._course(prepared, cases, until=0.0)  # nothing races, so there is no time to keep for it
         candidates, _ = self._candidates(prepared, cases, taking, course.lowering)
+        if self._config.target and not candidates:  # nor are there any on the target
+            raise no_engine(())
         folder = self._folder / "kit"
-        config = travelling(able, self._config)
-        stuff = Stuff(name, self._ground, course.lowering, candidates, config, self._provenance(prepared, able))
+        provenance = self._provenance(prepared, able)
+        stuff = Stuff(name, self._ground, course.lowering, candidates, self._config, provenance, able)
         make_kit(stuff, folder, self._log)
         self._log.write("finished", seconds=round(self._log.seconds, 1))
         return folder
@@ -136,7 +141,7 @@ class Build:
 
     def _takers(self, able: dict[str, Capabilities]) -> Takers:
         """Told before the long work: that no backend takes the source follows from its kind alone."""
-        return takers(able, self._config, bool(self._ground.program))
+        return takers(able, self._config, self._ground.has_program)
 
     def _candidates(
         self, prepared: Prepared, cases: Cases, taking: Takers, lowering: Lowering
@@ -194,8 +199,7 @@ class Build:
 
     def _keep_kit(self, course: Course, manifest: Manifest, able: dict[str, Capabilities], folder: Path) -> None:
         """A kit of what the race has made: the time for making more of it is over."""
-        config = travelling(able, self._config)
-        stuff = Stuff(manifest.model, self._ground, course.lowering, (), config, manifest.provenance)
+        stuff = Stuff(manifest.model, self._ground, course.lowering, (), self._config, manifest.provenance, able)
         make_kit(stuff, folder, self._log)
 
     def _provenance(self, prepared: Prepared, able: dict[str, Capabilities]) -> Provenance:

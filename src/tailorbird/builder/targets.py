@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tailorbird.backends import registry
 from tailorbird.backends.base import Capabilities
 from tailorbird.domain.candidate import Form
 from tailorbird.domain.config import BuildConfig
@@ -24,11 +25,17 @@ def check_builds(able: Mapping[str, Capabilities], made_elsewhere: bool = False)
     """
     for name, one in able.items():
         if made_elsewhere and not one.runs_here:
-            raise UsageError(f"the build kit is for {one.target}, which this machine is not",
+            raise UsageError(f"the build kit is for {one.target}, which this machine is not", got=_fault(name),
                              hint="finish it on such a device")  # fmt: skip
         if not one.builds_here or (one.needs_device_to_build and not one.runs_here):
             raise UsageError(f"{name} builds for {one.target} on such a device only", got="this machine",
                              hint="make a build kit with -o NAME.kit, and finish it there")  # fmt: skip
+
+
+def _fault(name: str) -> str | None:
+    """Why the runtime cannot be used here, which may be all that is wrong with the machine."""
+    found = registry.backend(name).probe()
+    return None if found.available else found.reason
 
 
 def check_threads(able: Mapping[str, Capabilities], config: BuildConfig) -> None:
@@ -40,17 +47,10 @@ def check_threads(able: Mapping[str, Capabilities], config: BuildConfig) -> None
                              hint="say it: --threads 8 for a device with 8 cores")  # fmt: skip
 
 
-def check_travels(able: Mapping[str, Capabilities]) -> None:
-    """Raise :class:`UsageError` where all that is to be compiled is the program itself, which is code of the user's."""
-    if all(one.form is Form.PROGRAM for one in able.values()):
-        raise UsageError(f"{' and '.join(able)} would compile the program, and a build kit holds no code",
-                         hint="build from the program on the device itself")  # fmt: skip
-
-
 def travelling(able: Mapping[str, Capabilities], config: BuildConfig) -> BuildConfig:
-    """A kit's settings: without the runtimes that compile the program, which stays behind."""
+    """The settings of a kit without a program: no runtime is named that would compile it, unless no other one is."""
     kept = tuple(name for name in config.backends if able[name].form is not Form.PROGRAM)
-    return msgspec.structs.replace(config, backends=kept)
+    return msgspec.structs.replace(config, backends=kept or config.backends)
 
 
 def reason_not_to_run(able: Mapping[str, Capabilities], config: BuildConfig) -> str:

@@ -198,7 +198,8 @@ def _not_lowered(event: Event) -> Iterator[str]:
 def _kit(event: Event) -> Iterator[str]:
     left = f", {event['left']} left behind for want of room" if event["left"] else ""
     graphs, sets = _count(event["graphs"], "lowered graph"), _count(event["cases"], "set")
-    yield f"kit: {graphs}, {sets} of inputs and answers{left}"
+    program = "the exported program, " if event["program"] else ""
+    yield f"kit: {program}{graphs}, {sets} of inputs and answers{left}"
 
 
 def _kit_opened(event: Event) -> Iterator[str]:

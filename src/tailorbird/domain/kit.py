@@ -7,6 +7,7 @@
     kit/ground/...                   the normalised graph
     kit/cases/...                    inputs and reference outputs of every place
     kit/lowered/...                  graphs whose precision is lowered already
+    kit/program/program.pt2          the PyTorch program as a graph, where a runtime of the kit compiles it
 
 It holds graphs and arrays; no code of the user's, and nothing that runs when it is read.
 """

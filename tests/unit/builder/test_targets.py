@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from tailorbird.backends import registry
-from tailorbird.backends.base import Capabilities
-from tailorbird.builder.targets import check_builds, check_threads, check_travels, reason_not_to_run, travelling
+from tailorbird.backends.base import Availability, Capabilities
+from tailorbird.builder.targets import check_builds, check_threads, reason_not_to_run, travelling
 from tailorbird.domain.candidate import Form
 from tailorbird.domain.config import BuildConfig
 from tailorbird.domain.errors import UsageError
@@ -45,8 +45,19 @@ def test_what_only_its_device_builds_is_refused_with_the_way_out(facts: dict[str
 
 
 def test_a_kit_is_finished_on_its_device_only() -> None:
-    with pytest.raises(UsageError, match="the build kit is for somert:cuda:sm86, which this machine is not"):
-        check_builds(able(runs_here=False), made_elsewhere=True)
+    foreign = able(runs_here=False)["somert"]
+    with pytest.raises(UsageError) as caught:
+        check_builds({"reference": foreign}, made_elsewhere=True)
+    assert caught.value.message == (
+        "the build kit is for somert:cuda:sm86, which this machine is not\nHint: finish it on such a device"
+    )
+
+
+def test_where_the_runtime_itself_is_what_is_wrong_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign, backend = able(runs_here=False)["somert"], registry.backend("reference")
+    monkeypatch.setattr(type(backend), "probe", lambda self: Availability(available=False, reason="no driver"))
+    with pytest.raises(UsageError, match="which this machine is not: got no driver"):
+        check_builds({"reference": foreign}, made_elsewhere=True)
 
 
 def test_how_many_threads_a_machine_elsewhere_has_must_be_said() -> None:
@@ -59,17 +70,24 @@ def test_how_many_threads_a_machine_elsewhere_has_must_be_said() -> None:
     assert caught.value.what == "how many threads engines for somert:cuda:sm86 are to use cannot be seen here"
 
 
-def test_a_program_does_not_travel_in_a_kit() -> None:
-    check_travels({**able(form=Form.PROGRAM), "other": able()["somert"]})
-    with pytest.raises(UsageError, match="somert would compile the program, and a build kit holds no code"):
-        check_travels(able(form=Form.PROGRAM))
-
-
-def test_a_kit_names_no_runtime_that_would_compile_the_program() -> None:
+def test_a_kit_without_a_program_names_no_runtime_that_would_compile_it() -> None:
     found = {**able(form=Form.PROGRAM), "other": able()["somert"]}
     config = travelling(found, BuildConfig(backends=("somert", "other"), seed=7))
     assert (config.backends, config.seed) == (("other",), 7)
     assert travelling(found, BuildConfig()) == BuildConfig()
+    assert travelling(found, BuildConfig(backends=("somert",))).backends == ("somert",)  # not: all that there are
+
+
+def test_code_for_another_cpu_is_compiled_there() -> None:
+    pytest.importorskip("torch")
+    backend = registry.backend("inductor")
+    other = Target("inductor", "cpu", "riscv64")
+    found = backend.capabilities(other)
+    assert (found.target, found.runs_here, found.needs_device_to_build) == (other, False, True)
+    with pytest.raises(UsageError, match="inductor builds for inductor:cpu:riscv64 on such a device only"):
+        check_builds({"inductor": found})
+    with pytest.raises(UsageError, match="unknown CPU architecture 'avx521'"):
+        backend.capabilities(Target("inductor", "cpu", "avx521"))
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -139,12 +139,12 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_goes_elsewhere_is_told() -> None:
-    kit = {"event": "kit", "at": 1.0, "graphs": 2, "methods": ["qdq"], "cases": 1, "left": 3}
+    kit = {"event": "kit", "at": 1.0, "graphs": 2, "methods": ["qdq"], "program": True, "cases": 1, "left": 3}
     opened = {"event": "kit opened", "at": 0.0, "made": "2026-01-01", "source": "net[1].onnx", "methods": []}
     unqualified = {"event": "not qualified", "at": 2.0, "target": "a:b:c", "cases": 4, "left": 0}
     _, lines = told(kit, opened, unqualified, {"event": "qualifying", "at": 0.0, "candidate": NAMES[0]})
     assert lines == [
-        "kit: 2 lowered graphs, 1 set of inputs and answers, 3 left behind for want of room",
+        "kit: the exported program, 2 lowered graphs, 1 set of inputs and answers, 3 left behind for want of room",
         "a build kit of net\\[1].onnx, made at 2026-01-01",
         "not qualified; 4 sets of inputs and answers travel in the bundle",
         f"qualifying {NAMES[0]}",

@@ -10,13 +10,14 @@ import importlib.util
 from pathlib import Path
 
 from tailorbird.backends.base import Backend, Capabilities, Session
-from tailorbird.backends.host import cpu_arch, cpu_facts
+from tailorbird.backends.host import check_cpu_arch, cpu_arch, cpu_facts
 from tailorbird.backends.inductor import toolchain
 from tailorbird.backends.inductor.device import gpu
 from tailorbird.backends.inductor.record import check_record, read_record
+from tailorbird.backends.nvidia.targets import capability
 from tailorbird.domain.candidate import Candidate, Form, Option
 from tailorbird.domain.dtype import DType
-from tailorbird.domain.errors import BackendError, BackendUnavailable
+from tailorbird.domain.errors import BackendError, BackendUnavailable, UsageError
 from tailorbird.domain.manifest import EngineFormat
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.signature import Signature
@@ -42,8 +43,11 @@ INT8 is left to other backends: ``torch._int_mm`` took 65 ms for a product that 
 oneDNN's own quantised product cannot be exported (torch 2.13: its packing has no shapes for tracing).
 """
 
-_ON_GPU = ((Precision.FP16, (7, 0)), (Precision.BF16, (8, 0)), (Precision.FP8, (8, 9)), (Precision.INT8, (7, 5)))
-"""Compute capability from which a GPU multiplies matrices in a precision."""
+_ON_GPU = ((Precision.FP16, 70), (Precision.BF16, 80), (Precision.FP8, 89), (Precision.INT8, 75))
+"""Compute capability, times ten, from which a GPU multiplies matrices in a precision."""
+
+_OLDEST = 70
+"""Compute capability, times ten, from which Triton compiles (``torch._inductor.exc.GPUTooOldForTriton``)."""
 
 
 class InductorBackend(Backend):
@@ -61,13 +65,26 @@ class InductorBackend(Backend):
 
     def _capabilities(self) -> Capabilities:
         isa = set(cpu_facts()["isa"].split())
+        floats = (Precision.FP32, *(precision for precision, needs in _ON_CPU if needs & isa))
+        return self._able_on_cpu(Target(self.name, "cpu", cpu_arch()), floats, here=True)
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        """Of another CPU all floats are thought possible: a kit is all that is made here, and there it is known."""
+        if target.device != "cpu" or target.arch == cpu_arch():
+            return super()._capabilities_for(target)
+        check_cpu_arch(target.arch)
+        return self._able_on_cpu(target, (Precision.FP32, *(precision for precision, _ in _ON_CPU)), here=False)
+
+    def _able_on_cpu(self, target: Target, precisions: tuple[Precision, ...], here: bool) -> Capabilities:
         return Capabilities(
-            target=Target(self.name, "cpu", cpu_arch()),
-            precisions=(Precision.FP32, *(precision for precision, needs in _ON_CPU if needs & isa)),
+            target=target,
+            precisions=precisions,
             format=_FORMAT,
             formats=_FORMATS,
             form=Form.PROGRAM,
             specialises=True,
+            needs_device_to_build=True,
+            runs_here=here,
             on_request="takes a C++ compiler about a minute, and on CPUs was slower than the others where measured",
             portable="CPUs of the same instruction sets, same release of torch",
         )
@@ -107,16 +124,30 @@ class InductorCudaBackend(InductorBackend):
         return found
 
     def _capabilities(self) -> Capabilities:
+        return self._able(Target(self.name, "cuda", gpu().arch), here=True)
+
+    def _capabilities_for(self, target: Target) -> Capabilities:
+        """By what the architecture's name says: of a GPU that is elsewhere neither driver nor torch is asked."""
+        if target.device != "cuda":
+            raise UsageError(f"{self.name} makes no engine for {target}", expected=f"{self.name}:cuda:sm90")
+        if capability(target.arch) < _OLDEST:
+            raise UsageError(f"{self.name} has no kernels for {target.arch}", expected=f"sm{_OLDEST} or newer",
+                             hint="use another runtime on that device")  # fmt: skip
+        return self._able(target, self.probe().available and gpu().arch == target.arch)
+
+    def _able(self, target: Target, here: bool) -> Capabilities:
+        """What it can do for a target; ``here`` is whether that is this machine's GPU."""
         return Capabilities(
-            target=Target(self.name, "cuda", gpu().arch),
-            precisions=(Precision.FP32, *(one for one, least in _ON_GPU if gpu().capability >= least)),
+            target=target,
+            precisions=(Precision.FP32, *(one for one, least in _ON_GPU if capability(target.arch) >= least)),
             format=_FORMAT,
             formats=_FORMATS,
             form=Form.PROGRAM,
             specialises=True,
             takes_threads=False,
             needs_device_to_build=True,
-            variants=_JIT if toolchain.known_fault() else _AHEAD,
+            runs_here=here,
+            variants=_JIT if here and toolchain.known_fault() else _AHEAD,
             options=("compiler", "max_autotune", "restructure"),
             portable="GPUs of the same compute capability, same release of torch",
         )

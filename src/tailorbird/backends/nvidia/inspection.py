@@ -29,6 +29,11 @@ _TYPES = (
     (re.compile(r"\b(bool)\b", re.I), "bool"),
 )
 _COMPUTED = tuple(Precision)
+_NARROW = frozenset({"fp8", "int8"})
+_FLOATS = frozenset(_COMPUTED) - _NARROW
+_BYTES = "uint8"
+_PRODUCTS = re.compile(r"conv|correlation|gemm|matrix|matmul|mha|attention", re.I)
+"""Kinds of layers that multiply matrices; TensorRT-RTX 1.7 calls its convolutions correlations."""
 _SHAPES = "int64"
 """What a layer without tensors works in: it works out the shapes of others."""
 
@@ -59,8 +64,7 @@ def planned(text: str) -> dict[str, int]:
 
     So much can be known where there is no device to ask an engine: FP16 asked for and FP32 built shows here.
     """
-    found = (_precision({part: _words(line, part) for part in ("Inputs", "Constants", "Outputs")})
-             for line in text.splitlines() if line.startswith(("Name: ", "Layer(")))  # fmt: skip
+    found = (_precision(_logged(line)) for line in text.splitlines() if line.startswith(("Name: ", "Layer(")))
     return dict(Counter(precision for precision in found if precision))
 
 
@@ -75,20 +79,50 @@ def timed(layers: Iterable[Layer], times: Mapping[str, list[float]]) -> tuple[La
 
 
 def _precision(layer: Mapping[str, Any]) -> str:
-    """The boldest of the types that it reads: what multiplies INT8 gives out sums of another type.
+    """What a layer computes in, by the types of what it reads; its sums are of another type as a rule.
 
-    Where it reads no float and no INT8, it is the first type of what it reads or writes.
+    Eight bits are computed in where something multiplies and its first input has them: weights alone may be stored so,
+    to be widened on their way, and additions and moves that take 8-bit values in compute nothing in them. What only
+    moves them is told as ``uint8``: they are bytes to it. Where no float and no 8-bit value is read, the first type
+    counts.
     """
-    read = [kind for part in ("Inputs", "Constants") for kind in map(_type, layer.get(part) or ()) if kind]
-    computed = [Precision(kind) for kind in read if kind in _COMPUTED]
-    if computed:
-        return str(max(computed, key=_COMPUTED.index))
-    return next(iter([*read, *filter(None, map(_type, layer.get("Outputs") or ()))]), "")
+    inputs, constants, outputs = (_types(layer, part) for part in (("Inputs",), ("Constants", "Weights"), ("Outputs",)))
+    if _multiplies(layer) and inputs[:1] and inputs[0] in _NARROW:
+        return inputs[0]
+    read = [*inputs, *constants]
+    floats = [kind for kind in read if kind in _FLOATS]
+    if not floats and set(read) & _NARROW:
+        floats = [kind for kind in outputs if kind in _FLOATS] or [_BYTES]
+    return max(floats, key=_boldness) if floats else next(iter([*read, *outputs]), "")
+
+
+def _multiplies(layer: Mapping[str, Any]) -> bool:
+    """Generated code (``kgen``) is for operators by element, but where its name tells of attention's products."""
+    kind = str(layer.get("LayerType", ""))
+    return bool(_PRODUCTS.search(str(layer.get("Name", "")) if kind == "kgen" else kind))
+
+
+def _boldness(kind: str) -> int:
+    return _COMPUTED.index(Precision(kind)) if kind in _COMPUTED else -1
+
+
+def _types(layer: Mapping[str, Any], parts: Iterable[str]) -> list[str]:
+    found = (layer.get(part) or () for part in parts)
+    tensors = (tensor for one in found for tensor in ([one] if isinstance(one, dict) else one))
+    return [kind for kind in map(_type, tensors) if kind]
 
 
 def _type(tensor: Any) -> str:
-    words = " ".join(str(tensor.get(key, "")) for key in ("Datatype", "Format/Datatype")) if tensor else ""
+    words = " ".join(str(tensor.get(key, "")) for key in ("Datatype", "Format/Datatype", "Type")) if tensor else ""
     return next((name for pattern, name in _TYPES if pattern.search(words)), "")
+
+
+def _logged(line: str) -> dict[str, Any]:
+    """One line of the list: ``Name: a, LayerType: gemm, Inputs: [ { ... } ], ...``."""
+    about = re.match(r"Name: (?P<Name>.*?), LayerType: (?P<LayerType>[^,]*)", line)
+    return {part: _words(line, part) for part in ("Inputs", "Constants", "Outputs")} | (
+        about.groupdict() if about else {}
+    )
 
 
 def _words(line: str, part: str) -> list[dict[str, str]]:

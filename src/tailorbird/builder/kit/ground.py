@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tailorbird.backends.program import PROGRAM
 from tailorbird.builder.buildlog import BuildLog
 from tailorbird.builder.groundwork import ANSWERS, MODEL, PREPARED, Answers, Ground, Origin, rebased
 from tailorbird.builder.lowering.lowering import Lowering, Made
@@ -15,6 +16,7 @@ from tailorbird.domain.errors import BundleError
 from tailorbird.domain.kit import Kit
 
 GROUND, CASES, LOWERED = "ground", "cases", "lowered"
+EXPORTED = f"program/{PROGRAM}"
 LOWERED_RECORD = "lowered.json"
 
 _AGAIN = "make the kit again with this version of Tailorbird"
@@ -37,7 +39,7 @@ class KitGround:
         self.answers = self._answers()
         """Inputs and reference outputs, in the kit's folder."""
         self.program = ""
-        """No user's code travels in a kit."""
+        """No user's code travels in a kit; see :attr:`has_program` for what does."""
         self.kit = kit.digest
         """Digest of the kit's manifest."""
 
@@ -52,6 +54,11 @@ class KitGround:
         return self.normalised.with_name(OUTLINE)
 
     @property
+    def has_program(self) -> bool:
+        """Whether the exported program came along."""
+        return EXPORTED in self._kit.manifest.files
+
+    @property
     def made_elsewhere(self) -> bool:
         """Whether another machine laid it, for this one to build on."""
         return True
@@ -60,13 +67,16 @@ class KitGround:
         """What is there; nothing is computed."""
         prepared, answers = self._prepared, self.answers
         facts = self._kit.manifest.provenance
-        self._log.write("kit opened", made=facts.created, source=facts.source, methods=self._kit.manifest.methods)
+        self._log.write("kit opened", made=facts.created, source=facts.source, methods=self._kit.manifest.methods,
+                        program=self.has_program)  # fmt: skip
         self._log.write("normalised", passes=prepared.passes, notes=prepared.notes, signature=prepared.signature)
         answers.tell(self._log)
         return prepared, answers.cases
 
     def lower(self, lowering: Lowering) -> frozenset[str]:
-        """Hand over the graphs that the kit holds; names of the quantisation methods that made some of them."""
+        """Hand over what the kit holds to compile; names of the quantisation methods that made some of it."""
+        if self.has_program:
+            lowering.take_program(self._kit.folder / EXPORTED)
         folder = self._kit.folder / LOWERED
         lowering.take([_placed(one, folder) for one in _read(folder / LOWERED_RECORD, tuple[Made, ...])])
         return frozenset(self._kit.manifest.methods)

@@ -42,6 +42,15 @@ class Exporting:
         self._log = log
         self._made: Path | TailorbirdError | None = None
 
+    @property
+    def made(self) -> Path | None:
+        """The file, where there is one already."""
+        return self._made if isinstance(self._made, Path) else None
+
+    def take(self, file: Path) -> None:
+        """Use what another machine exported: the user's own code is not needed, nor looked for."""
+        self._made = file
+
     def file(self) -> Path:
         """The file; raises :class:`TailorbirdError` when it cannot be made, again at every later call."""
         if self._made is None:

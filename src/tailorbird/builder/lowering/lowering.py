@@ -153,6 +153,15 @@ class Lowering:
                 source = self.normalised if base is None else base / _record(base).model
                 self._casting.take(source, one.precision, Path(one.folder, one.model))
 
+    @property
+    def program(self) -> Path | None:
+        """The exported program, where it was asked for and could be made."""
+        return self._exporting.made
+
+    def take_program(self, file: Path) -> None:
+        """Use the program that another machine exported."""
+        self._exporting.take(file)
+
     def noted(self, kind: str, quantisation: Quantisation, find: Callable[[], R], result: type[R]) -> R:
         """What was found out about a graph: from the cache when any build knows it, otherwise by ``find``."""
         key = self._key(quantisation, method(quantisation.method)) | {"found on": self._material.data_digest}

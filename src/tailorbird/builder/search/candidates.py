@@ -74,7 +74,7 @@ def takers(
 
 def _no_part(one: Capabilities, named: bool, is_program: bool) -> str:
     if one.form is Form.PROGRAM and not is_program:
-        return "compiles PyTorch programs, and the source is an ONNX file"
+        return "compiles PyTorch programs, and this is an ONNX graph"
     return "" if named or not one.on_request else f"{one.on_request}; name it to try it"
 
 

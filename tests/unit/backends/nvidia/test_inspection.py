@@ -40,9 +40,30 @@ def test_a_layer_runs_in_the_type_that_it_reads(key: str, word: str, precision: 
     assert found.precision == precision
 
 
-def test_the_boldest_type_read_is_what_is_multiplied() -> None:
-    assert layers_of(told(layer("Int64, Half")))[0].precision == "fp16"  # a table looked up
-    assert layers_of(told(layer("Float", Constants=[{"Name": "w", "Datatype": "Int8"}])))[0].precision == "int8"
+def kind_of(inputs: str, outputs: str = "Float", **more: object) -> str:
+    return layers_of(told(layer(inputs, outputs, **more)))[0].precision  # type: ignore[arg-type]
+
+
+def test_the_boldest_float_read_is_what_is_computed_in() -> None:
+    assert kind_of("Int64, Half") == "fp16"  # a table looked up
+    assert kind_of("Float, Half") == "fp16"
+
+
+INT8_WEIGHT = [{"Name": "w", "Datatype": "Int8"}, {"Name": "alpha", "Datatype": "Float"}]
+
+
+def test_eight_bits_count_where_they_are_multiplied() -> None:
+    for kind in ("gemm", "correlation", "CaskConvolution", "MatrixMultiply"):
+        assert kind_of("Int8", Constants=INT8_WEIGHT, LayerType=kind) == "int8"
+    assert kind_of("Int8", Weights={"Type": "Int8", "Count": 9}, LayerType="CaskConvolution") == "int8"
+    assert kind_of("FP8, FP8, FP8", "Half", LayerType="kgen", Name="_gemm_mha_v2_myl0_7") == "fp8"
+
+
+def test_eight_bits_that_are_stored_moved_or_added_are_not_computed_in() -> None:
+    assert kind_of("Half", "Half", Constants=INT8_WEIGHT) == "fp16"  # weights alone, widened on their way
+    assert kind_of("Float, Int8", "Int8", LayerType="kgen", Name="__myl_CastMulMulAddAddRounCast") == "fp32"
+    assert kind_of("Int8", "Half", LayerType="kgen", Name="__myl_CastMul") == "fp16"  # widened
+    assert kind_of("Int8", "Int8", LayerType="kgen", Name="__myl_MoveReshTran") == "uint8"
 
 
 def test_what_reads_nothing_is_told_by_what_it_gives() -> None:
@@ -95,4 +116,8 @@ LOGGED = (
 
 def test_the_builders_log_says_what_was_planned() -> None:
     assert planned(LOGGED) == {"fp32": 1, "int8": 1}
+    widened = LOGGED.replace(
+        "Datatype: Int8, Format: (NHWC) }], Constants", "Datatype: Half, Format: (NHWC) }], Constants"
+    )
+    assert planned(widened) == {"fp32": 1, "fp16": 1}
     assert planned("") == {}

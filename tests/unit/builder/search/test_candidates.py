@@ -216,7 +216,7 @@ def test_backends_of_programs_take_part_where_the_source_is_one() -> None:
     backends = {"a": able("a"), "p": able("p", form=Form.PROGRAM)}
     found, left_out = takers(backends, BuildConfig(), is_program=False)
     assert [one.target.runtime for one in found] == ["a"]
-    assert left_out == ("p: compiles PyTorch programs, and the source is an ONNX file",)
+    assert left_out == ("p: compiles PyTorch programs, and this is an ONNX graph",)
     assert takers(backends, BuildConfig(), is_program=True) == (tuple(backends.values()), ())
 
 
@@ -224,7 +224,7 @@ def test_no_backend_for_the_source_is_an_error() -> None:
     with pytest.raises(UsageError) as caught:
         takers({"p": able("p", form=Form.PROGRAM)}, BuildConfig(backends=("p",)), is_program=False)
     assert str(caught.value) == (
-        "no backend takes this model: got p: compiles PyTorch programs, and the source is an ONNX file\n"
+        "no backend takes this model: got p: compiles PyTorch programs, and this is an ONNX graph\n"
         "Hint: name another with --backend"
     )
 
