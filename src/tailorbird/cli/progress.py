@@ -233,7 +233,8 @@ _TEXTS = {"cache": _cache, "cache notice": _cache_notice, "normalised": _normali
 
 def _tried(event: Event, width: int) -> str:
     time = f"{ms(event['median'])} ms  " if event["median"] is not None else ""
-    line = f"  {_escaped(event['candidate']):<{width}} {event['status']:<14} {time}[dim]{_escaped(event['reason'])}[/]"
+    verdict = "passed" if event["status"] == Status.SLOWER else event["status"]  # than which is known at the end
+    line = f"  {_escaped(event['candidate']):<{width}} {verdict:<14} {time}[dim]{_escaped(event['reason'])}[/]"
     return f"[dim]{line}[/]" if event["status"] == Status.NOT_TRIED else line
 
 

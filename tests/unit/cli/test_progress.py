@@ -109,7 +109,7 @@ def test_a_time_budget_used_up_is_told_once() -> None:
 
 def test_attempts_with_long_names_stay_aligned() -> None:
     _, lines = told(ENTRANTS, tried(NAMES[0]), tried(NAMES[1], "gate failed", "snr_db [1]", None))
-    assert [line.index(word) for line, word in zip(lines[2:], ("slower", "gate failed"), strict=True)] == [41, 41]
+    assert [line.index(word) for line, word in zip(lines[2:], ("passed", "gate failed"), strict=True)] == [41, 41]
     assert lines[-1].endswith("[dim]snr_db \\[1][/]")
 
 
