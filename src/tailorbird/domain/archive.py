@@ -11,15 +11,17 @@ import stat
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from tailorbird.domain.bundle import MAX_DEPTH, is_plain_path
 from tailorbird.domain.digest import CHUNK
 from tailorbird.domain.errors import BundleError
 from tailorbird.domain.files import reason, replacing
+
+R = TypeVar("R")
 
 MAX_ENTRIES = 4096
 _MAX_READ = 4 << 20  # no honest read is larger: a chunk of a file, or the list of 4096 entries
@@ -95,15 +97,32 @@ def checked(bundle_file: Path, entries: list[zipfile.ZipInfo]) -> list[str]:
     return names
 
 
-def make_empty(into: Path) -> None:
-    """Make a folder to unpack into; raises :class:`BundleError` where one has content, :class:`OSError` otherwise."""
+def unpack(bundle_file: Path, into: Path, check: Callable[[Sequence[str]], R]) -> R:
+    """Write every entry of a stranger's archive to a new file.
+
+    Args:
+        bundle_file: the archive.
+        into: a new or empty folder on a disk with room for the archive's size.
+        check: refuses names that do not belong there, before anything is written.
+
+    Returns:
+        What ``check`` gives back.
+
+    Raises:
+        BundleError: it is no whole archive, or an entry is one that Tailorbird never writes.
+        OSError: ``into`` could not be written.
+    """
     into.mkdir(parents=True, exist_ok=True)
     if any(into.iterdir()):
         raise BundleError(f"cannot unpack into {into}", got="a folder with content", expected="an empty one")
+    with opened(bundle_file) as archive:
+        found = check(checked(bundle_file, archive.infolist()))
+        for info in archive.infolist():
+            _extract(bundle_file, archive, info, into / info.filename)
+    return found
 
 
-def extract(bundle_file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    """Write one entry to a new file."""
+def _extract(bundle_file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as out:
         for chunk in chunks(bundle_file, archive, info):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tailorbird.domain import archive
@@ -94,11 +95,7 @@ def unpack(bundle_file: Path, into: Path) -> Path:
         BundleError: the file is not a whole bundle, or an entry is one that Tailorbird never writes.
         OSError: ``into`` could not be written.
     """
-    archive.make_empty(into)
-    with archive.opened(bundle_file) as file:
-        model = _one_model(bundle_file, archive.checked(bundle_file, file.infolist()))
-        for info in file.infolist():
-            archive.extract(bundle_file, file, info, into / info.filename)
+    model = archive.unpack(bundle_file, into, partial(_one_model, bundle_file))
     return into / model / VERSION
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -125,11 +126,7 @@ def unpack_kit(kit_file: Path, into: Path) -> Path:
         BundleError: the file is not a whole kit, or an entry is one that Tailorbird never writes.
         OSError: ``into`` could not be written.
     """
-    archive.make_empty(into)
-    with archive.opened(kit_file) as file:
-        _check_inside(kit_file, archive.checked(kit_file, file.infolist()))
-        for info in file.infolist():
-            archive.extract(kit_file, file, info, into / info.filename)
+    archive.unpack(kit_file, into, partial(_check_inside, kit_file))
     return into / _TOP
 
 
