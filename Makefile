@@ -1,12 +1,14 @@
 # Every target sets up what it needs, once: a machine with Python 3.11, pip and make is enough.
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 TORCH ?= torch==2.13.0
+TRITON ?= triton==3.7.1
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
 .PHONY: help
 help:  ## print this list
@@ -49,10 +51,21 @@ test: $(VENV)/.dev  ## run the tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m '$(QUICK) and not alone' $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m '$(QUICK) and alone' $(ARGS) || [ $$? -eq 5 ]
 
+# Apart from the rest, for its interpreter is all or nothing in a process, and torch for CPUs does not expect it.
+$(VENV)/.triton: pyproject.toml $(VENV)/.dev
+	@echo 'Fetching Triton, whose interpreter runs our CUDA kernels without a GPU, once.'
+	@$(PIP) install --quiet --no-deps --no-compile --target $(VENV)/triton '$(TRITON)' || echo 'none for this machine'
+	@touch $@
+
+.PHONY: kernels
+kernels: $(VENV)/.triton  ## our CUDA kernels, in Triton's interpreter on the CPU
+	PYTHONPATH=$(VENV)/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest --numprocesses 2 \
+	  tests/unit/backends/inductor/kernels/test_kernels.py $(ARGS) || [ $$? -eq 5 ]
+
 # --- the checks ---
 
 .PHONY: check lint types floors sizes conformance kill
-check: lint types floors sizes test  ## all that CI checks
+check: lint types floors sizes test kernels  ## all that CI checks
 
 lint: $(VENV)/.dev  ## formatting and ruff's rules
 	$(BIN)/ruff format --check .

@@ -83,7 +83,7 @@ def _served(rows: Sequence[Row]) -> str:
 def _way_of(row: Row) -> str:
     if not row["clients"]:
         return "one session, no server"
-    return f"{row['isolation']}, {row['instances']} instance{'s' * (row['instances'] > 1)}"
+    return f"{row.get('isolation', 'process')}, instances: {row.get('instances', 1)}"
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

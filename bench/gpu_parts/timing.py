@@ -63,7 +63,8 @@ def measured(runner: Runner, sets: Sequence[Sequence[Any]], runs: int = RUNS) ->
     """Medians in milliseconds: between events on the device, and on the host's clock until the device is done.
 
     Host: one run on an idle device, from before its launch. Device: the run was queued while the device was still
-    busy with something else, so that its launch is not in it as far as that takes less than :data:`BUSY`.
+    busy with something else, so that its launch is not in it as far as that takes less than :data:`BUSY`;
+    ``launch_hidden`` is the share of the runs in which it was.
     """
     given = [[one.cuda() for one in tensors] for tensors in sets]
     for number in range(WARM):
@@ -74,20 +75,23 @@ def measured(runner: Runner, sets: Sequence[Sequence[Any]], runs: int = RUNS) ->
         runner.load(given[number % len(given)])
         device.append(_on_device(runner))
         host.append(_on_host(runner))
-    quartiles = statistics.quantiles(device, n=4)
+    quartiles = statistics.quantiles([taken for taken, _ in device], n=4)
     return {"device_ms": round(quartiles[1], 4), "host_ms": round(statistics.median(host), 4),
-            "spread_ms": round((quartiles[2] - quartiles[0]) / 2, 4), "runs": runs}  # fmt: skip
+            "spread_ms": round((quartiles[2] - quartiles[0]) / 2, 4), "runs": runs,
+            "launch_hidden": round(statistics.mean(hidden for _, hidden in device), 3)}  # fmt: skip
 
 
-def _on_device(runner: Runner) -> float:
+def _on_device(runner: Runner) -> tuple[float, bool]:
+    """Milliseconds, and whether the device was still busy with something else when all of the run was queued."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     torch.cuda._sleep(BUSY)
     start.record()
     runner.run()
     end.record()
+    hidden = not start.query()
     torch.cuda.synchronize()
-    return float(start.elapsed_time(end))
+    return float(start.elapsed_time(end)), hidden
 
 
 def _on_host(runner: Runner) -> float:

@@ -70,10 +70,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     portable: str = "same architecture and runtime version"
     variants: tuple[dict[str, Option], ...] = ({},)
     """Sets of runtime options worth trying as candidates of their own."""
-    options: tuple[str, ...] = ()
-    """Names of those that a user may set for all of its candidates."""
+    options: dict[str, tuple[Option, ...]] = {}
+    """Those that a user may set for all of its candidates, and what each may be; anything where nothing is named."""
     variants_of: dict[Precision, tuple[dict[str, Option], ...]] = {}
-    """More of them for one float precision."""
+    """Sets that are tried in one float precision, where they are others than :attr:`variants`."""
     baseline: bool = False
     """Whether its dynamic FP32 candidate is what people run without us: speed-ups are told against it."""
     quantised: tuple[str, ...] = ()

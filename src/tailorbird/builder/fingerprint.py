@@ -7,6 +7,7 @@ from what is in it (the shapes follow from data and settings), or does not shape
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -25,8 +26,11 @@ PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "openvino",
 
 OPTIONAL = ("onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu12-bindings", "tensorrt-cu13",
             "tensorrt-cu13-bindings", "tensorrt-rtx", "tensorrt-rtx-cu12-bindings",
-            "tensorrt-rtx-cu13-bindings")  # fmt: skip
+            "tensorrt-rtx-cu13-bindings", "triton")  # fmt: skip
 """The same, told only where they are installed: few machines have one of them."""
+
+NAMED_FILES = ("TAILORBIRD_TUNED",)
+"""Variables of the environment that name a file by which a backend goes."""
 
 ENTRY_POINTS = ("tailorbird.backends", "tailorbird.quantisers")
 """Groups through which other distributions join a build."""
@@ -64,6 +68,7 @@ def fingerprint(files: Mapping[str, str], config: BuildConfig, name: str, source
         "tailorbird": __version__,
         "tailorbird code": code_digest(OURS),
         **versions(),
+        **named_files(),
         **{f"device {fact}": text for fact, text in device_facts().items()},
     }
 
@@ -113,6 +118,12 @@ def versions() -> dict[str, str]:
             made_by = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
             found[f"plug-in {point.name}"] = f"{point.value} of {made_by}"
     return found
+
+
+def named_files() -> dict[str, str]:
+    """Digests of the files that the environment names, where it does and they are there."""
+    found = ((name, Path(os.environ.get(name, ""))) for name in NAMED_FILES)
+    return {f"${name}": digest_file(path) for name, path in found if path.is_file()}
 
 
 def version_of(package: str) -> str:

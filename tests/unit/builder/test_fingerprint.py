@@ -111,6 +111,17 @@ def test_packages_that_few_machines_have_are_ingredients_where_they_are(
     assert names(before, whole()) == [f"{package} version"]
 
 
+def test_files_that_the_environment_names_are_ingredients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = whole()
+    monkeypatch.setenv("TAILORBIRD_TUNED", str(tmp_path / "tuned.json"))
+    assert whole() == before  # it is not there
+    (tmp_path / "tuned.json").write_text("{}")
+    named = whole()
+    assert names(before, named) == ["$TAILORBIRD_TUNED"]
+    (tmp_path / "tuned.json").write_text("{ }")
+    assert names(named, whole()) == ["$TAILORBIRD_TUNED"]
+
+
 def test_what_is_not_installed_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

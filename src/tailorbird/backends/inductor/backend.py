@@ -13,7 +13,7 @@ from tailorbird.backends.base import Backend, Capabilities, Session
 from tailorbird.backends.host import check_cpu_arch, cpu_arch, cpu_facts
 from tailorbird.backends.inductor import toolchain
 from tailorbird.backends.inductor.device import gpu
-from tailorbird.backends.inductor.record import check_record, read_record
+from tailorbird.backends.inductor.record import OWN, check_record, read_record
 from tailorbird.backends.nvidia.targets import capability
 from tailorbird.domain.candidate import Candidate, Form, Option
 from tailorbird.domain.dtype import DType
@@ -31,7 +31,8 @@ _FORMATS = {
 }
 """Engines that no other server loads."""
 
-_AHEAD: tuple[dict[str, Option], ...] = ({"compiler": "kernels"}, {"restructure": True}, {})
+_KERNELS: dict[str, Option] = {"compiler": "kernels"}
+_AHEAD: tuple[dict[str, Option], ...] = ({"restructure": True}, {})
 """The fastest, as measured, first: builds have a time budget."""
 _JIT: tuple[dict[str, Option], ...] = ({"compiler": "jit"}, {"compiler": "jit", "restructure": True})
 """Where packages cannot be loaded: Triton's kernels need no C++ library."""
@@ -137,6 +138,7 @@ class InductorCudaBackend(InductorBackend):
 
     def _able(self, target: Target, here: bool) -> Capabilities:
         """What it can do for a target; ``here`` is whether that is this machine's GPU."""
+        others = _JIT if here and toolchain.known_fault() else _AHEAD
         return Capabilities(
             target=target,
             precisions=(Precision.FP32, *(one for one, least in _ON_GPU if capability(target.arch) >= least)),
@@ -147,8 +149,9 @@ class InductorCudaBackend(InductorBackend):
             takes_threads=False,
             needs_device_to_build=True,
             runs_here=here,
-            variants=_JIT if here and toolchain.known_fault() else _AHEAD,
-            options=("compiler", "max_autotune", "restructure"),
+            variants=others,
+            variants_of=dict.fromkeys(OWN, (_KERNELS, *others)),
+            options={"compiler": ("jit", "kernels"), "max_autotune": (False, True), "restructure": (False, True)},
             portable="GPUs of the same compute capability, same release of torch",
         )
 

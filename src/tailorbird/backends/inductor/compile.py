@@ -12,7 +12,7 @@ from tailorbird.backends.host import cpu_facts
 from tailorbird.backends.inductor.layers import layers_of, layers_run
 from tailorbird.backends.inductor.memory import shared_outputs
 from tailorbird.backends.inductor.narrow import examples_for, narrowed, restructured_graph, zeros
-from tailorbird.backends.inductor.record import EngineRecord, write_record
+from tailorbird.backends.inductor.record import OWN, EngineRecord, write_record
 from tailorbird.backends.inductor.toolchain import compiler, torch_version, understood
 from tailorbird.backends.program import Names, load_program, save_program
 from tailorbird.domain.candidate import Candidate, ShapeMode
@@ -24,8 +24,6 @@ PACKAGE = "model.pt2"
 JITTED = "jitted.pt2"
 CACHES = "caches.bin"
 KERNELS = "kernels"
-
-_OWN = (Precision.FP16, Precision.BF16, Precision.FP8)
 
 Made = tuple[dict[str, str], tuple[int, ...]]
 """What an engine's layers compute in, and places of outputs that share memory."""
@@ -133,9 +131,9 @@ def _just_in_time(job: Job) -> Made:
 def _check_own(candidate: Candidate) -> None:
     if candidate.shape_mode is not ShapeMode.STATIC:
         raise BackendError("own kernels are compiled for one shape", got="a dynamic profile", expected="a static one")
-    if candidate.precision not in _OWN:
+    if candidate.precision not in OWN:
         raise BackendError("own kernels do not compute in this precision", got=candidate.precision,
-                           expected=", ".join(_OWN))  # fmt: skip
+                           expected=", ".join(OWN))  # fmt: skip
 
 
 def _own_kernels(job: Job) -> Made:

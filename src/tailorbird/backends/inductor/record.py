@@ -8,8 +8,12 @@ import msgspec
 
 from tailorbird.backends.inductor.toolchain import torch_version
 from tailorbird.domain.errors import BackendError
+from tailorbird.domain.precision import Precision
 
 RECORD = "inductor.json"
+
+OWN = (Precision.FP16, Precision.BF16, Precision.FP8)
+"""What kernels of our own compute in."""
 
 
 class EngineRecord(msgspec.Struct, frozen=True):

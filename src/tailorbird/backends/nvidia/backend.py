@@ -13,7 +13,7 @@ from tailorbird.backends.nvidia.flavour import Flavour, version
 from tailorbird.backends.nvidia.inspection import planned
 from tailorbird.backends.nvidia.loading import WEIGHTS
 from tailorbird.backends.nvidia.messages import Heard
-from tailorbird.backends.nvidia.options import check_options
+from tailorbird.backends.nvidia.options import SETTINGS, check_options
 from tailorbird.backends.nvidia.plan import PLAN, PlanRecord, check_device, check_gated, check_plan, write_record
 from tailorbird.backends.nvidia.session import NvidiaSession
 from tailorbird.backends.nvidia.targets import architectures_of, check_target, floats_of, methods_of
@@ -66,8 +66,8 @@ class NvidiaBackend(Backend):
             builds_here=self._builds(here),
             portable=self.portable,
             quantised=methods_of(target.arch),
-            options=tuple(sorted(self.flavour.options)),
-            variants_of={Precision.FP32: ({"tf32": True},)},
+            options={name: SETTINGS[name].values for name in sorted(self.flavour.options)},
+            variants_of={Precision.FP32: ({}, {"tf32": True})},
         )
 
     @abc.abstractmethod

@@ -32,8 +32,11 @@ _COMPUTED = tuple(Precision)
 _NARROW = frozenset({"fp8", "int8"})
 _FLOATS = frozenset(_COMPUTED) - _NARROW
 _BYTES = "uint8"
-_PRODUCTS = re.compile(r"conv|correlation|gemm|matrix|matmul|mha|attention", re.I)
+_PRODUCTS = re.compile(r"conv(?!ert)|correlation|gemm|matrix|matmul|fully|mha|attention", re.I)
 """Kinds of layers that multiply matrices; TensorRT-RTX 1.7 calls its convolutions correlations."""
+_GENERATED = "kgen"
+_GENERATED_PRODUCTS = re.compile(r"gemm|mha|attention", re.I)
+"""Names of generated code that does: otherwise it is for operators by element."""
 _SHAPES = "int64"
 """What a layer without tensors works in: it works out the shapes of others."""
 
@@ -97,9 +100,10 @@ def _precision(layer: Mapping[str, Any]) -> str:
 
 
 def _multiplies(layer: Mapping[str, Any]) -> bool:
-    """Generated code (``kgen``) is for operators by element, but where its name tells of attention's products."""
     kind = str(layer.get("LayerType", ""))
-    return bool(_PRODUCTS.search(str(layer.get("Name", "")) if kind == "kgen" else kind))
+    if kind == _GENERATED:
+        return bool(_GENERATED_PRODUCTS.search(str(layer.get("Name", ""))))
+    return bool(_PRODUCTS.search(kind))
 
 
 def _boldness(kind: str) -> int:

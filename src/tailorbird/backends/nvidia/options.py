@@ -30,6 +30,11 @@ class Setting(msgspec.Struct, frozen=True):
         return type(value) is self.kind and (not self.choices or value in self.choices)
 
     @property
+    def values(self) -> tuple[Option, ...]:
+        """What it may be, where that can be listed."""
+        return (False, True) if self.kind is bool else self.choices
+
+    @property
     def expected(self) -> str:
         """What it may be, in words."""
         return ", ".join(map(str, self.choices)) or {int: "a number", bool: "true or false"}.get(self.kind, "a text")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -18,7 +18,8 @@ def with_options(
 ) -> list[Candidate]:
     """The candidates with the options asked for, each once.
 
-    Where some would be tried just so, they alone of their target and precision stay; otherwise all are given it.
+    Where some of a target would be tried just so, they alone of their precision stay, and other precisions as they are;
+    otherwise all are given it.
 
     Args:
         candidates: of all backends.
@@ -26,21 +27,29 @@ def with_options(
         texts: ``name=value`` each.
 
     Raises:
-        UsageError: a text is no option, or no backend to try has it.
+        UsageError: a text is no option, or no backend to try has it, or may have that value.
     """
-    asked = dict(map(_read, texts))
-    known = {one.target: frozenset(one.options) for one in able}
-    _check(asked, known)
     found = list(candidates)
-    for name, value in asked.items():
-        able_to = {one.target for one in candidates if name in known[one.target]}
-        as_asked = {(one.target, one.precision) for one in found if one.options.get(name) == value}
-        found = [
-            msgspec.structs.replace(one, options=one.options | {name: value}) if one.target in able_to else one
-            for one in found
-            if (one.target, one.precision) not in as_asked or one.options.get(name) == value
-        ]
+    for name, value in dict(map(_read, texts)).items():
+        _check(name, value, able)
+        takers = {one.target for one in able if name in one.options and _fits(value, one.options[name])}
+        found = _with_one(found, name, value, takers)
     return list({one.name: one for one in found}.values())
+
+
+def _with_one(found: Sequence[Candidate], name: str, value: Option, takers: Container[Target]) -> list[Candidate]:
+    """One option given to these targets' candidates, or those picked that have it."""
+    just_so = {(one.target, one.precision) for one in found if one.target in takers and one.options.get(name) == value}
+    targets = {target for target, _ in just_so}
+    return [
+        one if one.target in targets or one.target not in takers else _given(one, name, value)
+        for one in found
+        if (one.target, one.precision) not in just_so or one.options.get(name) == value
+    ]
+
+
+def _given(one: Candidate, name: str, value: Option) -> Candidate:
+    return msgspec.structs.replace(one, options=one.options | {name: value})
 
 
 def _read(text: str) -> tuple[str, Option]:
@@ -52,9 +61,24 @@ def _read(text: str) -> tuple[str, Option]:
     return name, int(value) if re.fullmatch(r"-?\d+", value) else value
 
 
-def _check(asked: Mapping[str, Option], known: Mapping[Target, frozenset[str]]) -> None:
-    every = tuple(sorted(frozenset[str]().union(*known.values())))
-    for name in asked.keys() - set(every):
-        close = nearest(name, every)
+def _check(name: str, value: Option, able: Sequence[Capabilities]) -> None:
+    every = sorted({known for one in able for known in one.options})
+    if name not in every:
+        close = nearest(name, tuple(every))
         raise UsageError(f"no backend to try has an option '{name}'", expected=", ".join(every) or "none",
                          hint=f"did you mean '{close}'?" if close else None)  # fmt: skip
+    choices = [one.options[name] for one in able if name in one.options]
+    if not any(_fits(value, one) for one in choices):
+        words = dict.fromkeys(_word(choice) for one in choices for choice in one)
+        close = nearest(_word(value), tuple(words))
+        raise UsageError(f"option '{name}' cannot be that", got=_word(value), expected=" or ".join(words),
+                         hint=f"did you mean '{close}'?" if close else None)  # fmt: skip
+
+
+def _fits(value: Option, choices: Sequence[Option]) -> bool:
+    """Whether it is one of them, or there are none to choose from; a truth value is no number."""
+    return not choices or any(type(value) is type(one) and value == one for one in choices)
+
+
+def _word(value: Option) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

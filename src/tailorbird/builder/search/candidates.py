@@ -120,7 +120,7 @@ def candidates_for(
                 if precision in wanted
                 for mode in modes
                 if mode is ShapeMode.STATIC or (one.dynamic_shapes and not (one.specialises and profile.is_static))
-                for options in (*one.variants, *one.variants_of.get(precision, ()))
+                for options in one.variants_of.get(precision, one.variants)
             ]
             found += [
                 Candidate(

@@ -112,10 +112,13 @@ def test_a_gpus_capability_decides_its_precisions(
     assert able.form is Form.PROGRAM
     assert able.needs_device_to_build
     assert not able.takes_threads
-    assert {"compiler": "kernels"} in able.variants
+    half = able.variants_of[Precision.FP16]
+    assert half[0] == {"compiler": "kernels"}
+    assert half[1:] == able.variants  # our kernels compute in neither FP32 nor INT8
+    assert not {Precision.FP32, Precision.INT8} & set(able.variants_of)
     profile = Profile.static({"x": (1, 2)})
     plain = Candidate(able.target, Precision.FP16, profile, ShapeMode.STATIC, 1, form=Form.PROGRAM)
-    kinds = {str(one): able.format_of(msgspec.structs.replace(plain, options=one)).platform for one in able.variants}
+    kinds = {str(one): able.format_of(msgspec.structs.replace(plain, options=one)).platform for one in half}
     assert kinds == {
         "{'compiler': 'kernels'}": "tailorbird_kernels",
         "{'restructure': True}": "torch_aoti",
@@ -128,7 +131,9 @@ def test_where_packages_cannot_be_loaded_torch_compile_is_tried(monkeypatch: pyt
     monkeypatch.setattr("tailorbird.backends.inductor.backend._has_cuda", lambda: True)
     monkeypatch.setattr(toolchain, "torch_version", lambda: "2.13.0")
     monkeypatch.setattr(toolchain, "known_fault", lambda: "loading one ended in SIGSEGV")
-    assert all(one.get("compiler") == "jit" for one in InductorCudaBackend().capabilities().variants)
+    able = InductorCudaBackend().capabilities()
+    assert all(one.get("compiler") == "jit" for one in able.variants)
+    assert able.variants_of[Precision.BF16] == ({"compiler": "kernels"}, *able.variants)  # no C++ library either
 
 
 def test_torch_for_cpus_is_told_from_torch_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +152,7 @@ def test_a_gpu_elsewhere_is_told_of_by_its_name(monkeypatch: pytest.MonkeyPatch)
     able = InductorCudaBackend().capabilities(Target.parse("inductor_cuda:cuda:sm90"))
     assert (able.runs_here, able.needs_device_to_build) == (False, True)
     assert set(able.precisions) == set(Precision)
-    assert {"compiler": "kernels"} in able.variants
+    assert {"compiler": "kernels"} in able.variants_of[Precision.FP8]
     older = InductorCudaBackend().capabilities(Target.parse("inductor_cuda:cuda:sm75"))
     assert set(older.precisions) == {Precision.FP32, Precision.FP16, Precision.INT8}
 

@@ -64,6 +64,8 @@ def test_eight_bits_that_are_stored_moved_or_added_are_not_computed_in() -> None
     assert kind_of("Float, Int8", "Int8", LayerType="kgen", Name="__myl_CastMulMulAddAddRounCast") == "fp32"
     assert kind_of("Int8", "Half", LayerType="kgen", Name="__myl_CastMul") == "fp16"  # widened
     assert kind_of("Int8", "Int8", LayerType="kgen", Name="__myl_MoveReshTran") == "uint8"
+    assert kind_of("Int8", "Half", LayerType="kgen", Name="/conv1/DequantizeLinear_myl0_3") == "fp16"
+    assert kind_of("Int8", "Half", LayerType="Convert") == "fp16"
 
 
 def test_what_reads_nothing_is_told_by_what_it_gives() -> None:

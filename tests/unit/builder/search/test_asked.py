@@ -14,9 +14,12 @@ from tailorbird.domain.target import Target
 
 PLAIN, RICH = Target.parse("onnxruntime:cpu:avx2"), Target.parse("tensorrt:cuda:sm86")
 FORMAT = EngineFormat("a", "b", "c")
+HAS = {"level": (), "tf32": (False, True), "where": ("here", "there")}
 ABLE = (
     Capabilities(PLAIN, (Precision.FP32,), FORMAT),
-    Capabilities(RICH, (Precision.FP32,), FORMAT, options=("level", "tf32", "where")),
+    Capabilities(
+        RICH, (Precision.FP32,), FORMAT, options={"level": (), "tf32": (False, True), "where": ("here", "there")}
+    ),
 )
 
 
@@ -42,7 +45,22 @@ def test_what_would_be_tried_just_so_stays_alone() -> None:
     assert [one.options for one in found] == [{}, {"where": "here", "level": 2}]
     half = msgspec.structs.replace(candidate(RICH), precision=Precision.FP16)
     found = with_options([*given, half], ABLE, ("where=here",))
-    assert [one.options for one in found] == [{}, {"where": "here"}, {"where": "here"}]
+    assert [one.options for one in found] == [{}, {"where": "here"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tf32=False", "option 'tf32' cannot be that: got False, expected false or true"),
+        ("tf32=1", "option 'tf32' cannot be that: got 1, expected false or true"),
+        ("where=heer", "option 'where' cannot be that: got heer, expected here or there\nHint: did you mean 'here'?"),
+    ],
+)
+def test_a_value_that_an_option_cannot_be_is_refused_at_once(text: str, message: str) -> None:
+    """Not when an engine is compiled, which a build kit does on another machine."""
+    with pytest.raises(UsageError) as refused:
+        with_options([candidate(RICH)], ABLE, (text,))
+    assert refused.value.message.startswith(message)
 
 
 def test_nothing_asked_changes_nothing() -> None:
