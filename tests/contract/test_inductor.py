@@ -8,10 +8,12 @@ import pytest
 from tailorbird.backends import registry
 from tailorbird.backends.base import Backend
 from tailorbird.backends.inductor.backend import InductorBackend, InductorCudaBackend
-from tailorbird.domain.candidate import Candidate
+from tailorbird.domain.candidate import Candidate, ShapeMode
 from tailorbird.domain.digest import digest_bytes
 from tailorbird.domain.dtype import DType
-from tests.contract.backend_contract import BackendContract
+from tailorbird.domain.errors import BackendError
+from tests.contract import models
+from tests.contract.backend_contract import BackendContract, candidate_of
 from tests.contract.models import Case
 
 programs = pytest.importorskip("tests.contract.programs")
@@ -52,6 +54,14 @@ class InductorContract(BackendContract):
 
     def source(self, case: Case, folder: Path) -> Path:
         return Path(programs.write(case, folder))
+
+    @pytest.mark.parametrize("content", [b"not a model", b"\x08\x08\x12\xff\xff"])
+    def test_a_broken_model_is_a_backend_error(self, backend: Backend, tmp_path: Path, content: bytes) -> None:
+        """It is told before torch looks at it."""
+        model = tmp_path / "program.pt2"
+        model.write_bytes(content)
+        with pytest.raises(BackendError, match=r"^the file is no exported program: got File is not a zip file"):
+            backend.compile(model, candidate_of(backend, models.dense(), ShapeMode.STATIC), tmp_path)
 
     test_a_profile_names_layers_with_their_times_and_nodes = None
     test_what_was_fused_is_named = None

@@ -96,7 +96,8 @@ def command(*words: str | Path) -> list[str]:
 
 
 def cli(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=110, check=False, **options)
+    given = {"timeout": 110, **options}
+    return subprocess.run(command(*words), capture_output=True, text=True, check=False, **given)
 
 
 def misbehaving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_program_is_compiled_and_gated_in_another_place(
     there = tmp_path / "there"
     there.mkdir()
     monkeypatch.setenv("TAILORBIRD_CACHE", str(there / "cache"))
-    done = cli("build", kit, "-o", "net.engine", "--keep-kit", "--json", cwd=there)
+    done = cli("build", kit, "-o", "net.engine", "--keep-kit", "--json", cwd=there, timeout=400)
     assert done.returncode == 0, done.stderr
     engine = there / "net.engine"
     manifest = bundlefile.manifest_of(engine)
