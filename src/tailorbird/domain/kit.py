@@ -9,7 +9,8 @@
     kit/lowered/...                  graphs whose precision is lowered already
     kit/program/program.pt2          the PyTorch program as a graph, where a runtime of the kit compiles it
 
-It holds graphs and arrays; no code of the user's, and nothing that runs when it is read.
+It holds graphs and arrays; no code of the user's, and nothing that runs when it is read: a program with anything but
+PyTorch's operators, names and sizes in it is refused by the backend that would read it.
 """
 
 from __future__ import annotations

@@ -3,46 +3,17 @@
 import json
 import logging
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tailorbird.backends import program as subject
-from tailorbird.backends.program import Names, load_program, save_program
+from tailorbird.backends import graphtext
+from tailorbird.backends.program import load_program, save_program
 from tailorbird.domain.errors import BackendError
+from tests.unit.backends.archives import NAMES, Scaled, exported, rewritten
 
 torch = pytest.importorskip("torch")
-
-NAMES = Names(("x",), ("y",))
-
-
-class Scaled(torch.nn.Module):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(3, 2)
-        self.register_buffer("mask", torch.tensor([1.0, 0.0]), persistent=False)
-
-    def forward(self, x: Any) -> Any:
-        return (self.layer(x) * self.mask + torch.tensor([1.0, 2.0]),)
-
-
-def exported() -> Any:
-    return torch.export.export(Scaled().eval(), (torch.ones(2, 3),))
-
-
-def rewritten(path: Path, edit: Callable[[dict[str, Any]], None], **more: bytes) -> None:
-    """The same archive with another graph, and files more."""
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    (graph,) = (name for name in content if name.endswith("models/model.json"))
-    record = json.loads(content[graph])
-    edit(record)
-    content[graph] = json.dumps(record).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in (content | more).items():
-            archive.writestr(name, data)
 
 
 def test_it_comes_back_with_its_names(tmp_path: Path) -> None:
@@ -163,8 +134,8 @@ def test_a_size_is_no_code(tmp_path: Path) -> None:
     ],
 )
 def test_sizes_as_they_are_written(text: str, good: bool) -> None:
-    assert bool(subject._SIZE.fullmatch(text)) is good
-    assert not subject._SIZE.fullmatch("1" * 5000 + "A" * 5000 + "!")  # and that at once
+    assert bool(graphtext._SIZE.fullmatch(text)) is good
+    assert not graphtext._SIZE.fullmatch("1" * 5000 + "A" * 5000 + "!")  # and that at once
 
 
 def test_containers_whose_module_would_be_imported_are_refused(tmp_path: Path) -> None:
@@ -218,3 +189,14 @@ def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
     (tmp_path / "p.pt2").write_bytes(b"no zip")
     with pytest.raises(BackendError, match="the file is no exported program: got File is not a zip file"):
         load_program(tmp_path / "p.pt2")
+
+
+def test_guards_are_neither_written_nor_kept(tmp_path: Path) -> None:
+    """They are Python, which ``program.module()`` runs."""
+    ran = tmp_path / "ran"
+    save_program(exported(), NAMES, tmp_path / "p.pt2")
+    code = f"__import__('pathlib').Path({str(ran)!r}).touch() is None"
+    rewritten(tmp_path / "p.pt2", lambda record: record["guards_code"].append(code))
+    program, _ = load_program(tmp_path / "p.pt2")
+    program.module()(torch.ones(2, 3))
+    assert not ran.exists()

@@ -97,6 +97,40 @@ def test_only_operators_are_written_and_read(tmp_path):
         graphfile.load(tmp_path, "cpu")
 
 
+X = ["placeholder", "x", "x", [], {"items": {}}]
+CODE = '__import__("pathlib").Path("ran").touch()'
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (["placeholder", "y", f"y={CODE}", [], {"items": {}}], "a name that is none: got 'y=__import__"),
+        (["placeholder", f"y={CODE}", "y", [], {"items": {}}], "a name that is none: got 'y=__import__"),
+        (["call_function", "y", "aten::relu.default", [], {"items": {f"self={CODE}": {"node": "x"}}}],
+         "the graph holds a name that is none: got 'self=__import__"),
+        (["get_attr", "y", "y", [], {"items": {}}], "the graph holds what is never written: got 'get_attr y'"),
+        (["call_method", "y", "numpy", [{"node": "x"}], {"items": {}}], "is never written: got 'call_method y'"),
+        (["call_function", "y", "aten::from_file.default", ["/etc/passwd"], {"items": {}}],
+         "names an operator that is not PyTorch's: got aten::from_file.default"),
+        (["call_function", "y", "aten::__class__.mro", [], {"items": {}}], "names an operator that is not PyTorch's"),
+        (["call_function", "y", "tailorbird::none", [], {"items": {}}], "names an operator that is not PyTorch's"),
+        (["call_function", "y", "tailorbird::linear", [{"node": "x"}, {"node": "x"}, None, "load"], {"items": {}}],
+         "names an activation that is none: got 'load', expected gelu, gelu_fast, gelu_tanh, relu, tanh"),
+        (["call_function", "y", "aten::relu.default", [{"dtype": "os"}], {"items": {}}], "never written: got 'dtype"),
+        (["call_function", "y", "aten::relu.default", [{"module": "os"}], {"items": {}}], "never written: got 'module"),
+        (["call_function", "y"], "the graph cannot be read: got Expected `array` of length 5"),
+    ],
+)  # fmt: skip
+def test_no_text_of_a_graph_runs(node, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "graph.json").write_bytes(msgspec.json.encode([X, node]))
+    save_file({"nothing": torch.zeros(1)}, str(tmp_path / "weights.safetensors"))
+    with pytest.raises(BackendError) as refused:
+        graphfile.load(tmp_path, "cpu")
+    assert said in refused.value.message
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_problem_is_told_by_shapes_and_the_two_half_types_are_one(bert):
     _, given, program = bert
     keys = {
