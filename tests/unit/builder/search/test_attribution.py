@@ -53,3 +53,14 @@ def test_two_layers_may_share_a_node() -> None:
 def test_nothing_else_of_a_layer_changes() -> None:
     (one,) = attributed([Layer("n", "k", "int8", 2.5, ("product",))], graph().node)
     assert one == Layer("n", "k", "int8", 2.5, ("product",))
+
+
+def test_what_a_quantiser_renamed_is_known_again() -> None:
+    """As ONNX Runtime's operators on integers: the last adds up in float what the product gave out."""
+    found = nodes_of(
+        layer("product_quant", "product_quant", "a_quantized"),
+        layer("halves_quant", "halves_quant", "r_quantized", "y_quantized"),
+        layer("y_DequantizeLinear", "y_DequantizeLinear", "y"),
+    )
+    assert found == [("product",), ("halves",), ("last",)]
+    assert nodes_of(layer("q", "last_quant"), layer("f", "last")) == [(), ("last",)]
