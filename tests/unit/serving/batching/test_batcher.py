@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 
 import msgspec
@@ -310,8 +311,11 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once():
         error = await asked(batcher, marked(3), Ticket.now(0.25))  # 100 ms run, 100 ms wait: it needs 300 ms
         assert time.monotonic() - started < 0.05
         assert type(error) is Overloaded
-        assert error.message.startswith("the deadline cannot be met: got 250 ms, expected about ")
-        assert error.message.endswith("Hint: allow more time, or send fewer requests at once")
+        assert re.fullmatch(
+            r"the deadline cannot be met: got 2[2-5]\d ms, expected about \d+ ms\n"  # a busy machine takes some of it
+            "Hint: allow more time, or send fewer requests at once",
+            error.message,
+        )
         assert error.retry_after_s == 1
         tasks += starting(batcher, marked(3), ticket=Ticket.now(0.5))
         executor.gate.set()
