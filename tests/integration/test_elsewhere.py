@@ -32,6 +32,7 @@ from tailorbird.repository.signing.trust import verified_kit
 from tailorbird.repository.store import LocalRepository
 from tailorbird.serving.loading import load_hub
 from tests import bundles
+from tests.integration.places import own_place
 from tests.integration.test_build import cli, direct, network
 from tests.unit.builder.graphs import save
 
@@ -52,11 +53,7 @@ X = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache and keys of this module's own."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAILORBIRD_CACHE", str(folder / "cache"))
-        patch.setenv("TAILORBIRD_KEYS", str(folder / "keys"))
-        patch.chdir(folder)
+    with own_place(tmp_path_factory.mktemp("elsewhere")) as folder:
         yield folder
 
 

@@ -24,6 +24,7 @@ from tailorbird.domain.kit import decode_kit, pack_kit, unpack_kit
 from tailorbird.domain.precision import Precision
 from tailorbird.domain.target import Target
 from tailorbird.repository.signing.trust import verified_kit
+from tests.integration.places import own_place
 from tests.integration.test_build import cli, network
 from tests.unit.builder.graphs import save
 
@@ -55,11 +56,7 @@ X = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache and keys of this module's own."""
-    folder = tmp_path_factory.mktemp("programs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAILORBIRD_CACHE", str(folder / "cache"))
-        patch.setenv("TAILORBIRD_KEYS", str(folder / "keys"))
-        patch.chdir(folder)
+    with own_place(tmp_path_factory.mktemp("programs")) as folder:
         yield folder
 
 
